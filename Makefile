@@ -1,0 +1,38 @@
+# scumble: everything runs with Go alone; targets that need more say so.
+export GOEXPERIMENT := simd
+GO ?= go
+DEMO_OUT ?= runs/demo
+DEMO_FLAGS ?=
+
+.PHONY: build demo test slow lint xla models clean
+
+build: ## The command, ./scumble.
+	$(GO) build -o scumble ./cmd/scumble
+
+demo: build ## The main job, whole, on bundled data: minutes on two cores.
+	./scumble demo --out $(DEMO_OUT) --force $(DEMO_FLAGS)
+
+test: ## All tests.
+	$(GO) vet ./...
+	$(GO) test -timeout 30m ./...
+
+slow: ## Also the slow statistical and training tests.
+	SCUMBLE_SLOW=1 $(GO) test -timeout 90m ./...
+
+lint: ## Formatting, vet without cgo, and no machine paths.
+	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "gofmt: $$files"; exit 1; fi
+	$(GO) vet ./...
+	CGO_ENABLED=0 $(GO) vet ./...
+
+xla: build ## Fetch the XLA CPU plugin with pip and install it for this user.
+	mkdir -p .xla
+	python3 -m pip download --quiet --no-deps -d .xla lammps-jax-pjrt-cpu==0.11.2
+	./scumble backend install .xla/lammps_jax_pjrt_cpu-0.11.2-py3-none-manylinux_2_27_x86_64.whl
+
+models: build ## Remake the bundled base models (hours on two cores; XLA advised).
+	rm -rf .models && mkdir .models
+	./scumble pretrain recipes/glyphs-latent.yaml --card recipes/glyphs-latent.md --out .models/latent
+	./scumble pretrain recipes/glyphs-pixel.yaml --card recipes/glyphs-pixel.md --out .models/pixel
+
+clean:
+	rm -rf scumble runs .xla .models

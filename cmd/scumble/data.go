@@ -1,0 +1,297 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scumble-dp/scumble/dataset"
+)
+
+func newData() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "data",
+		Short: "Make, check, convert and look at data sets",
+		Long: `data handles sets of labelled square images, in one of two forms:
+
+  folder   one folder for each class: CLASS/NAME.png (or jpg, gif, bmp, webp)
+  idx      the files of MNIST: train-images-idx3-ubyte[.gz] and its labels
+
+Sizes are 28 to 64 pixels, channels 1 (grey) or 3 (colour), classes 2 to 100.`,
+		Example: "  scumble data check photos --size 28 --channels 1",
+		Args:    arguments(cobra.NoArgs),
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(newDataGlyphs(), newDataCheck(), newDataConvert(), newDataSheet())
+	return c
+}
+
+// reading holds the flags of commands that open a data set.
+type reading struct {
+	size, channels int
+	split, labels  string
+	classes        []string
+}
+
+func (r *reading) addSplit(c *cobra.Command) {
+	c.Flags().StringVar(&r.split, "split", string(dataset.Train), "which `PART` of a folder of IDX files: train or test")
+	c.Flags().StringVar(&r.labels, "labels", "", "IDX `FILE` of the labels, if not beside the images")
+}
+
+// options checks the flags, so that what the reader refuses is the data.
+func (r *reading) options() (dataset.Options, error) {
+	o := dataset.Options{
+		Size: r.size, Channels: r.channels, Split: dataset.Split(r.split), Labels: r.labels, Classes: r.classes,
+	}
+	if o.Size != 0 && (o.Size < dataset.MinSize || o.Size > dataset.MaxSize) {
+		return o, misuse(fmt.Errorf("--size is %d, want %d to %d pixels", o.Size, dataset.MinSize, dataset.MaxSize))
+	}
+	if o.Channels != 0 && o.Channels != 1 && o.Channels != 3 {
+		return o, misuse(fmt.Errorf("--channels is %d, want 1 (grey) or 3 (colour)", o.Channels))
+	}
+	if o.Split != dataset.Train && o.Split != dataset.Test {
+		return o, misuse(fmt.Errorf("--split is %q, want train or test", r.split))
+	}
+	if n := len(o.Classes); n != 0 && (n < dataset.MinClasses || n > dataset.MaxClasses) {
+		return o, misuse(fmt.Errorf("--classes has %d names, want %d to %d", n, dataset.MinClasses, dataset.MaxClasses))
+	}
+	return o, nil
+}
+
+// formOf returns "folder" or "idx", going by the names alone.
+func formOf(path string) string {
+	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() {
+		return "idx"
+	}
+	entries, err := os.ReadDir(path)
+	if err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		name := strings.TrimSuffix(e.Name(), ".gz")
+		return !e.IsDir() && strings.HasSuffix(name, "-ubyte")
+	}) {
+		return "idx"
+	}
+	return "folder"
+}
+
+// setFacts describes a data set on standard output.
+type setFacts struct {
+	Path     string   `json:"path"`
+	Form     string   `json:"form"` // "folder" or "idx".
+	Images   int      `json:"images"`
+	Size     int      `json:"size"` // Pixels.
+	Channels int      `json:"channels"`
+	Classes  []string `json:"classes"`
+	Counts   []int    `json:"counts,omitempty"` // Images of each class.
+}
+
+func factsOf(path, form string, s *dataset.Set) setFacts {
+	f := setFacts{
+		Path: path, Form: form, Images: s.Len(), Size: s.Width, Channels: s.Channels,
+		Classes: s.Classes, Counts: make([]int, len(s.Classes)),
+	}
+	for _, l := range s.Labels {
+		f.Counts[l]++
+	}
+	return f
+}
+
+func (f setFacts) print(c *cobra.Command) {
+	out := c.OutOrStdout()
+	colour := "grey"
+	if f.Channels == 3 {
+		colour = "colour"
+	}
+	fmt.Fprintf(out, "path      %s (%s)\n", f.Path, f.Form)
+	fmt.Fprintf(out, "images    %d, %dx%d pixels, %s\n", f.Images, f.Size, f.Size, colour)
+	fmt.Fprintf(out, "classes   %d: %s\n", len(f.Classes), strings.Join(f.Classes, " "))
+	if f.Counts == nil {
+		return
+	}
+	width := len("class")
+	for _, name := range f.Classes {
+		width = max(width, len([]rune(name)))
+	}
+	fmt.Fprintf(out, "\n%-*s  images\n", width, "class")
+	for i, name := range f.Classes {
+		fmt.Fprintf(out, "%-*s  %6d\n", width, name, f.Counts[i])
+	}
+}
+
+func newDataCheck() *cobra.Command {
+	var r reading
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "check PATH",
+		Short: "Say whether a data set can be used, and what it holds",
+		Long: `check reads all of a data set, as finetune would, and says what it holds. What
+cannot be used is named, with what to do about it, and the exit code is 3.
+
+The counts it prints are private if the images are: they are for your own
+terminal. A config may hold only what you decide to make public.`,
+		Example: "  scumble data check photos --size 28 --channels 1",
+		Args:    exactly("PATH"),
+		RunE: func(c *cobra.Command, args []string) error {
+			o, err := r.options()
+			if err != nil {
+				return err
+			}
+			set, err := dataset.Open(args[0], o)
+			if err != nil {
+				return err
+			}
+			facts := factsOf(args[0], formOf(args[0]), set)
+			if asJSON {
+				err = printJSON(c, facts)
+			} else {
+				facts.print(c)
+			}
+			fmt.Fprintln(c.ErrOrStderr(), "scumble: these counts are as private as the images; no other command prints them")
+			return err
+		},
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	f.IntVar(&r.size, "size", 0, "height and width that images must have, in `PIXELS`, 28 to 64 (default that of the first image)")
+	f.IntVar(&r.channels, "channels", 0, "`COUNT` of channels, 1 (grey) or 3 (colour); others are converted (default that of the first image)")
+	r.addSplit(c)
+	f.BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
+}
+
+func newDataConvert() *cobra.Command {
+	var r reading
+	var to string
+	var force, asJSON bool
+	c := &cobra.Command{
+		Use:   "convert IN OUT",
+		Short: "Convert IDX files to a folder of images, or back",
+		Long: `convert reads the data set IN and writes OUT in the other form: class folders of
+PNG images from IDX files, IDX files from class folders. IDX knows classes by
+number only; the names are printed in the order of the numbers, and --classes
+gives them back.
+
+OUT is not more open to other users of the machine than IN.`,
+		Example: "  scumble data convert photos photos-idx",
+		Args:    exactly("IN", "OUT"),
+		RunE: func(c *cobra.Command, args []string) error {
+			in, out := args[0], args[1]
+			o, err := r.options()
+			if err != nil {
+				return err
+			}
+			o.AllowEmpty = true
+			from := formOf(in)
+			if to == "" {
+				to = map[string]string{"folder": "idx", "idx": "folder"}[from]
+			}
+			if to != "folder" && to != "idx" {
+				return misuse(fmt.Errorf("--to is %q, want folder or idx", to))
+			}
+			if inside, err := within(out, in); err != nil || inside {
+				return misuse(errors.Join(err, fmt.Errorf("%s lies in %s, want a place outside the data set", out, in)))
+			}
+			if err := checkFree(filepath.Clean(out), force); err != nil {
+				return err
+			}
+			set, err := dataset.Open(in, o)
+			if err != nil {
+				return err
+			}
+			err = place(c.Context(), out, force, func(path string) error {
+				if err := writeSet(path, to, o.Split, set); err != nil {
+					return err
+				}
+				return keepClosed(path, in)
+			})
+			if err != nil {
+				return err
+			}
+			facts := factsOf(out, to, set)
+			facts.Counts = nil
+			if asJSON {
+				return printJSON(c, facts)
+			}
+			facts.print(c)
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	f.StringVar(&to, "to", "", "`FORM` of OUT: folder or idx (default the one that IN is not)")
+	f.StringSliceVar(&r.classes, "classes", nil, "`NAMES` of the classes of IDX files, in the order of the numbers: cat,dog,owl")
+	f.IntVar(&r.channels, "channels", 0, "`COUNT` of channels, 1 (grey) or 3 (colour); others are converted (default that of the first image)")
+	r.addSplit(c)
+	f.BoolVar(&force, "force", false, "replace OUT if it is a data set")
+	f.BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
+}
+
+// within says whether path is dir or in it.
+func within(path, dir string) (bool, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return false, err
+	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return false, err
+	}
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)), nil
+}
+
+func newDataSheet() *cobra.Command {
+	var r reading
+	var columns int
+	var force bool
+	c := &cobra.Command{
+		Use:   "sheet PATH OUT.png",
+		Short: "Draw a contact sheet: one row of images for each class",
+		Long: `sheet writes a picture with the first images of each class, a row each. A sheet
+of private images is private, and no more open to other users than they are.`,
+		Example: "  scumble data sheet photos sheet.png --columns 20",
+		Args:    exactly("PATH", "OUT.png"),
+		RunE: func(c *cobra.Command, args []string) error {
+			in, out := args[0], args[1]
+			o, err := r.options()
+			if err != nil {
+				return err
+			}
+			o.AllowEmpty = true
+			if columns < 1 || columns > 100 {
+				return misuse(fmt.Errorf("--columns is %d, want 1 to 100 images", columns))
+			}
+			if strings.ToLower(filepath.Ext(out)) != ".png" {
+				return misuse(fmt.Errorf("%s does not end in .png, which is what sheet writes", out))
+			}
+			if inside, err := within(out, in); err != nil || inside {
+				return misuse(errors.Join(err, fmt.Errorf("%s lies in %s, want a place outside the data set", out, in)))
+			}
+			if err := checkFree(filepath.Clean(out), force); err != nil {
+				return err
+			}
+			set, err := dataset.Open(in, o)
+			if err != nil {
+				return err
+			}
+			return place(c.Context(), out, force, func(path string) error {
+				if err := dataset.WritePNG(path, dataset.Grid(set, columns)); err != nil {
+					return err
+				}
+				return keepClosed(path, in)
+			})
+		},
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	f.IntVar(&columns, "columns", 10, "`IMAGES` in a row")
+	r.addSplit(c)
+	f.BoolVar(&force, "force", false, "replace OUT.png")
+	return c
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// goldenHelp are the commands whose help is a golden file,
+// testdata/help/COMMAND_SUBCOMMAND.txt.
+var goldenHelp = []string{
+	"account", "calibrate", "ledger",
+	"data", "data glyphs", "data check", "data convert", "data sheet",
+	"backend", "backend list", "backend install",
+	"doctor", "version",
+}
+
+func TestHelp(t *testing.T) {
+	for _, name := range goldenHelp {
+		t.Run(name, func(t *testing.T) {
+			got := runOK(t, append(strings.Fields(name), "--help")...)
+			path := filepath.Join("testdata", "help", strings.ReplaceAll(name, " ", "_")+".txt")
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("help differs from %s (-want +got; -update writes it):\n%s", path, diff)
+			}
+			for i, line := range strings.Split(got, "\n") {
+				if len([]rune(line)) > 130 {
+					t.Errorf("line %d has %d characters, want at most 130: %s", i+1, len([]rune(line)), line)
+				}
+			}
+		})
+	}
+}
+
+// runOK runs the command in this process and returns its standard output.
+func runOK(t *testing.T, args ...string) string {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if code := run(context.Background(), args, &out, &errs); code != exitDone {
+		t.Fatalf("scumble %s: exit code %d\n%s", strings.Join(args, " "), code, errs.String())
+	}
+	return out.String()
+}
+
+// findCommand returns a command by its words.
+func findCommand(t *testing.T, name string) *cobra.Command {
+	t.Helper()
+	c, _, err := newRoot(new(bytes.Buffer), new(bytes.Buffer)).Find(strings.Fields(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// Every flag that takes a value names its unit in capitals: --size PIXELS.
+func TestFlagsNameUnits(t *testing.T) {
+	for _, name := range goldenHelp {
+		usages := findCommand(t, name).LocalFlags().FlagUsages()
+		for _, plain := range []string{" int ", " uint", " float ", " string ", " strings ", " stringArray "} {
+			if strings.Contains(usages, plain) {
+				t.Errorf("help of scumble %s has a flag with the unit%s, want a word of ours:\n%s", name, plain, usages)
+			}
+		}
+	}
+}
+
+// The example that the help shows works.
+func TestHelpExamplesWork(t *testing.T) {
+	t.Chdir(t.TempDir())
+	runOK(t, "data", "glyphs", "--out", "photos", "--count", "100", "--digits-only")
+	makeLedger(t, filepath.Join("runs", "demo"))
+	seen := make(map[string]bool)
+	for _, name := range goldenHelp {
+		example := strings.TrimSpace(findCommand(t, name).Example)
+		args := strings.Fields(example)
+		if len(args) < 2 || args[0] != "scumble" || !strings.HasPrefix(example, "scumble "+strings.Fields(name)[0]) {
+			t.Errorf("example of scumble %s is %q, want a call of it", name, example)
+			continue
+		}
+		if name == "backend install" || seen[example] { // It needs the wheel; package backend tests that.
+			continue
+		}
+		seen[example] = true
+		runOK(t, args[1:]...)
+	}
+}

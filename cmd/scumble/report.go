@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image/png"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scumble-dp/scumble/accountant"
+	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/finetune"
+	"github.com/scumble-dp/scumble/report"
+)
+
+// publicGridFile keeps the sheet of the public model's samples for the report.
+const publicGridFile = "public-samples.png"
+
+func newReport() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "report RUN",
+		Short: "Write the reports and the statement of a run again",
+		Long: `report writes release/report.html, release/report.md and the statement, which may
+leave the building, and private/report.html with everything that the claim does
+not cover, from what the run directory holds.`,
+		Example: "  scumble report runs/demo",
+		Args:    arguments(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			if !dirExists(filepath.Join(args[0], finetune.PrivateDir)) {
+				return invalid(fmt.Errorf("%s is not a run directory", args[0]))
+			}
+			if err := writeReports(args[0]); err != nil {
+				return err
+			}
+			release, private := filepath.Join(args[0], finetune.ReleaseDir, "report.html"), filepath.Join(args[0], finetune.PrivateDir, "report.html")
+			if asJSON {
+				return printJSON(c, map[string]string{"release": release, "private": private})
+			}
+			_, err := fmt.Fprintf(c.OutOrStdout(), "%s\n%s\n", release, private)
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on standard output")
+	return c
+}
+
+// writeReports makes both editions of a run's report.
+func writeReports(dir string) error {
+	run, err := reportRun(dir)
+	if err != nil {
+		return fmt.Errorf("report of run %s: %w", dir, err)
+	}
+	if err := report.WriteRelease(filepath.Join(dir, finetune.ReleaseDir), run); err != nil {
+		return fmt.Errorf("report of run %s: %w", dir, err)
+	}
+	return report.WritePrivate(filepath.Join(dir, finetune.PrivateDir), run)
+}
+
+// reportRun gathers what the reports show from a run directory.
+func reportRun(dir string) (*report.Run, error) {
+	config, err := finetune.ReadConfig(filepath.Join(dir, finetune.ConfigFile))
+	if err != nil {
+		return nil, err
+	}
+	r, err := loadResults(dir)
+	if err != nil {
+		return nil, err
+	}
+	record, err := accountant.ReadLedger(filepath.Join(dir, finetune.LedgerFile))
+	if err != nil {
+		return nil, err
+	}
+	released := *config // Where the images lie is nobody's business.
+	released.Data.Path, released.Data.Labels = "private", ""
+	text, err := released.YAML()
+	if err != nil {
+		return nil, err
+	}
+	plan := r.Plan
+	run := &report.Run{
+		Title: "Synthetic images by scumble", Version: versionText(), Created: time.Now().UTC().Truncate(time.Second),
+		Method: string(config.Method), Base: config.Base, BaseProvenance: provenance(config.Base),
+		Weights: []report.Weight{{Name: "base model " + filepath.Base(config.Base), TrainedOn: provenance(config.Base), Licence: "see the model's card", Public: true}},
+		Classes: plan.Classes, ImageSize: plan.Size, Channels: plan.Channels,
+		PublicInputs: []report.Item{
+			{Name: "number of examples", Value: fmt.Sprintf("%d (declared; never counted)", config.Data.Examples)},
+			{Name: "image size", Value: fmt.Sprintf("%dx%d pixels, %d channels", plan.Size, plan.Size, plan.Channels)},
+			{Name: "class names", Value: strings.Join(plan.Classes, ", ")},
+			{Name: "hyperparameters", Value: "every number of the config"},
+		},
+		Tuning: "No earlier run on these images is in this ledger. Hyperparameters that were chosen on the private images would not be covered.",
+		Limits: []string{
+			"Class names and the declared number of examples are public inputs, not protected.",
+			"Running time and memory of the training are side channels outside the claim.",
+		},
+		Config: string(text), TrainableParameters: plan.TrainableParameters, TotalParameters: plan.TotalParameters,
+	}
+	if err := fillClaim(run, config, r, record); err != nil {
+		return nil, err
+	}
+	if err := fillPictures(run, dir); err != nil {
+		return nil, err
+	}
+	fillFigures(run, r)
+	return run, nil
+}
+
+// fillClaim computes the claim from the ledger, not from the plan.
+func fillClaim(run *report.Run, config *finetune.Config, r *results, record *accountant.Record) error {
+	events := record.Events()
+	claim, err := accountant.PLD{}.Epsilon(events, accountant.AddOrRemove, config.Privacy.Delta)
+	if err != nil {
+		return err
+	}
+	rdp, err := accountant.RDP{}.Epsilon(events, accountant.AddOrRemove, config.Privacy.Delta)
+	if err != nil {
+		return err
+	}
+	points, err := accountant.RDP{}.Curve(events, accountant.AddOrRemove, accountant.CurveOrders())
+	if err != nil {
+		return err
+	}
+	steps := 0
+	for _, e := range events {
+		steps += e.Count
+	}
+	m := r.Plan.Mechanism
+	run.Claim = report.Claim{
+		Epsilon: claim.Epsilon, EpsilonLower: claim.Lower, EpsilonRDP: rdp.Epsilon, Delta: config.Privacy.Delta,
+		Neighboring: accountant.AddOrRemove, Unit: "image",
+		NoiseMultiplier: m.NoiseMultiplier, SamplingProbability: m.SamplingProbability, ExpectedBatchSize: m.ExpectedBatchSize,
+		ClippingNorm: m.ClippingNorm, Steps: steps, StepsPlanned: m.Steps, Multiplicity: r.Plan.Multiplicity,
+		Accountant: "scumble PLD, pessimistic, both directions", Slack: claim.Slack, Mesh: claim.Mesh,
+		PublicExamples: config.Data.Examples, Insecure: r.Insecure,
+	}
+	for _, p := range points {
+		run.Claim.RDP = append(run.Claim.RDP, report.RDP{Order: p.Order, Epsilon: p.Epsilon})
+	}
+	const shown = 20
+	for i := 1; i <= shown; i++ {
+		step := max(1, steps*i/shown)
+		at, err := r.Plan.Spent(step)
+		if err != nil {
+			return err
+		}
+		run.Claim.Spent = append(run.Claim.Spent, report.Spent{Step: step, Epsilon: at.Epsilon})
+	}
+	run.Ledger = report.Ledger{Entries: record.Count(), Head: record.Head()}
+	entries := record.Entries()
+	for _, e := range events {
+		row := report.LedgerRow{What: "DP-SGD steps", Event: e}
+		for _, entry := range entries {
+			if entry.Event == nil {
+				continue
+			}
+			if row.First.IsZero() {
+				row.First = entry.Time
+			}
+			row.Last = entry.Time
+		}
+		run.Ledger.Rows = append(run.Ledger.Rows, row)
+	}
+	return nil
+}
+
+// fillPictures makes the sheet of synthetic images from the released folder.
+func fillPictures(run *report.Run, dir string) error {
+	folder := filepath.Join(dir, finetune.ReleaseDir, syntheticDir)
+	if !dirExists(folder) {
+		return nil
+	}
+	set, err := dataset.Open(folder, dataset.Options{})
+	if err != nil {
+		return err
+	}
+	var buf bytes.Buffer
+	if err := png.Encode(&buf, dataset.Grid(firstPerClass(set, gridColumns), gridColumns)); err != nil {
+		return err
+	}
+	run.Grid = &report.Picture{PNG: buf.Bytes(), Covered: report.PostProcessing, RowLabels: set.Classes,
+		Alt:     fmt.Sprintf("Synthetic images, one row for each of the classes %s.", strings.Join(set.Classes, ", ")),
+		Caption: "Synthetic images drawn from the released model; none is a private image."}
+	public, err := os.ReadFile(filepath.Join(dir, finetune.PrivateDir, publicGridFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	run.PublicGrid = &report.Picture{PNG: public, Covered: report.Public, RowLabels: set.Classes,
+		Alt:     "Images of the same classes drawn from the public base model.",
+		Caption: "The same classes drawn from the public base model, before it saw a private image."}
+	return nil
+}
+
+// fillFigures adds scores and facts.
+func fillFigures(run *report.Run, r *results) {
+	titles := map[string]string{
+		"synthetic":    "Classifier trained on synthetic images",
+		"public_model": "Classifier trained on samples of the public model alone",
+		"real":         "Classifier trained on the private images",
+	}
+	for _, s := range r.Scores {
+		covered := report.NotCovered
+		if s.Covered {
+			covered = report.PostProcessing
+			if s.Name == "public_model" {
+				covered = report.Public
+			}
+		}
+		run.Scores = append(run.Scores, report.Score{Name: titles[s.Name], Value: s.Score.Accuracy, PerClass: s.Score.PerClass,
+			TrainedOn: fmt.Sprintf("%d %s", s.Training, s.Trained), TestedOn: s.Tested, Covered: covered})
+	}
+	for _, stage := range []struct{ key, name string }{{"finetune", "fine-tuning"}, {"sample", "sampling"}, {"classifier", "classifiers"}, {"total", "in all"}} {
+		if seconds, ok := r.Seconds[stage.key]; ok {
+			run.Facts = append(run.Facts, report.Fact{Name: "Time, " + stage.name, Value: short(time.Duration(seconds * float64(time.Second))), Covered: report.Public})
+		}
+	}
+	run.Facts = append(run.Facts,
+		report.Fact{Name: "Peak memory", Value: fmt.Sprintf("%.1f GiB", float64(r.PeakBytes)/(1<<30)), Covered: report.Public},
+		report.Fact{Name: "Backend", Value: r.Backend, Covered: report.Public},
+		report.Fact{Name: "Machine", Value: fmt.Sprintf("%s/%s, %d cores", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()), Covered: report.Public})
+}
+
+// provenance says what a base model was trained on.
+func provenance(base string) string {
+	m, err := loadBase(base)
+	if err != nil || m.Info["public_data"] == "" {
+		return "declared public by the person who started the run"
+	}
+	return m.Info["public_data"]
+}
+
+// versionText is the software's version with its commit.
+func versionText() string {
+	text := "scumble (development)"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return text
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			text += " " + s.Value
+		}
+	}
+	return text
+}

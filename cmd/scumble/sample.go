@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/finetune"
+	"github.com/scumble-dp/scumble/generate"
+)
+
+func newSample() *cobra.Command {
+	var flags sessionFlags
+	var o finetune.Sampling
+	var out, classes, sheet string
+	var seed uint64
+	c := &cobra.Command{
+		Use:   "sample MODEL|RUN --count N --out DIR",
+		Short: "Draw images from a model",
+		Long: `sample draws class-conditional images from a model folder, a run directory (its
+released model) or a bundled model (latent, pixel), with DDIM and classifier-free
+guidance, and writes them as DIR/CLASS/NUMBER.png. Sampling from a released model
+costs no privacy. An image depends on the seed and its number alone.`,
+		Example: "  scumble sample runs/demo --count 100 --out digits --guidance 1.5",
+		Args:    arguments(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			switch {
+			case out == "":
+				return misuse(fmt.Errorf("--out is missing, want the folder to write the images to"))
+			case o.Count < 1:
+				return misuse(fmt.Errorf("--count is %d, want at least 1", o.Count))
+			case o.Steps < 1:
+				return misuse(fmt.Errorf("--steps is %d, want at least 1", o.Steps))
+			case !(o.Eta >= 0 && o.Eta <= 1):
+				return misuse(fmt.Errorf("--eta is %g, want in [0, 1]", o.Eta))
+			case !(o.GuidanceScale > 0):
+				return misuse(fmt.Errorf("--guidance is %g, want positive; 1 is off", o.GuidanceScale))
+			}
+			if _, err := os.Lstat(out); err == nil {
+				return invalid(fmt.Errorf("output %s exists; choose another", out))
+			}
+			name := args[0]
+			if released := filepath.Join(name, finetune.ReleaseDir, "model"); dirExists(released) {
+				name = released
+			}
+			m, err := loadBase(name)
+			if err != nil {
+				return err
+			}
+			labels, err := chooseLabels(m.Classes, classes, o.Count)
+			if err != nil {
+				return err
+			}
+			s, err := flags.open(c)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			set, err := s.sample(c.Context(), "images", m, labels, seed, o)
+			if err != nil {
+				return err
+			}
+			if err := dataset.WriteFolder(out, set); err != nil {
+				return err
+			}
+			if sheet != "" {
+				if err := dataset.WritePNG(sheet, dataset.Grid(firstPerClass(set, gridColumns), gridColumns)); err != nil {
+					return err
+				}
+			}
+			s.talk.say("wrote %d images to %s", set.Len(), out)
+			if flags.json {
+				return printJSON(c, map[string]any{"images": set.Len(), "out": out, "classes": set.Classes, "backend": s.info.String()})
+			}
+			return nil
+		},
+	}
+	c.Flags().IntVar(&o.Count, "count", 100, "`IMAGES` to draw, spread evenly over the classes")
+	c.Flags().StringVar(&out, "out", "", "`DIR` to write to; must not exist")
+	c.Flags().StringVar(&classes, "classes", "", "`NAMES` of the classes to draw, separated by commas; default all")
+	c.Flags().IntVar(&o.Steps, "steps", 50, "network `CALLS` per image")
+	c.Flags().Float64Var(&o.Eta, "eta", 0, "`SHARE` of fresh noise per step, 0 (DDIM) to 1 (DDPM)")
+	c.Flags().Float64Var(&o.GuidanceScale, "guidance", 1, "`SCALE` of classifier-free guidance; 1 is off")
+	c.Flags().Uint64Var(&seed, "seed", sampleSeed, "`NUMBER` that decides the images")
+	c.Flags().StringVar(&sheet, "sheet", "", "also write a contact sheet to this PNG `FILE`")
+	flags.add(c)
+	return c
+}
+
+// chooseLabels spreads count images over the named classes, all for "".
+func chooseLabels(all []string, names string, count int) ([]int, error) {
+	if names == "" {
+		return generate.Balanced(count, len(all)), nil
+	}
+	var chosen []int
+	for _, name := range strings.Split(names, ",") {
+		i := slices.Index(all, name)
+		if i < 0 {
+			return nil, misuse(fmt.Errorf("--classes names %q, the model has %s", name, strings.Join(all, ", ")))
+		}
+		chosen = append(chosen, i)
+	}
+	labels := generate.Balanced(count, len(chosen))
+	for i := range labels {
+		labels[i] = chosen[labels[i]]
+	}
+	return labels, nil
+}
+
+// gridColumns is how many images of a class a contact sheet shows.
+const gridColumns = 12
+
+// firstPerClass keeps the first n images of each class.
+func firstPerClass(set *dataset.Set, n int) *dataset.Set {
+	seen := make([]int, len(set.Classes))
+	var keep []int
+	for i, label := range set.Labels {
+		if seen[label] < n {
+			seen[label]++
+			keep = append(keep, i)
+		}
+	}
+	return set.Subset(keep)
+}
+
+func dirExists(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}

@@ -1,0 +1,124 @@
+package dataset
+
+import (
+	"bufio"
+	"fmt"
+	"image"
+	"image/png"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// writeFile writes a file that appears whole or not at all.
+func writeFile(path string, write func(io.Writer) error) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+			err = fmt.Errorf("write %s: %w", path, err)
+		}
+	}()
+	w := bufio.NewWriter(f)
+	if err := write(w); err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if err := f.Chmod(0o644); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// WriteFolder writes the labelled images as dir/CLASS/000001.png and so on,
+// numbered from 1 within each class, in the order of the set. A class without
+// images gets an empty folder. The folder must not exist; it appears when all
+// is written.
+func WriteFolder(dir string, s *Set) (err error) {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	if s.Labels == nil {
+		return fmt.Errorf("write %s: the images have no labels: %w", dir, ErrInvalid)
+	}
+	if s.Channels != 1 && s.Channels != 3 {
+		return fmt.Errorf("write %s: images have %d channels, want 1 or 3: %w", dir, s.Channels, ErrInvalid)
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		return fmt.Errorf("write %s: it exists; choose another folder", dir)
+	}
+	dir = filepath.Clean(dir)
+	temp, err := os.MkdirTemp(filepath.Dir(dir), ".writing-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", dir, err)
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(temp)
+			err = fmt.Errorf("write %s: %w", dir, err)
+		}
+	}()
+	for _, class := range s.Classes {
+		if class == "" || strings.HasPrefix(class, ".") || strings.ContainsAny(class, `/\`) {
+			return fmt.Errorf("class %q cannot name a folder: %w", class, ErrInvalid)
+		}
+		if err := os.Mkdir(filepath.Join(temp, class), 0o755); err != nil {
+			return err
+		}
+	}
+	counts := make([]int, len(s.Classes))
+	encoder := png.Encoder{CompressionLevel: png.BestSpeed}
+	for i, label := range s.Labels {
+		counts[label]++
+		name := filepath.Join(temp, s.Classes[label], fmt.Sprintf("%06d.png", counts[label]))
+		f, err := os.Create(name)
+		if err != nil {
+			return err
+		}
+		w := bufio.NewWriter(f)
+		if err := encoder.Encode(w, s.picture(i)); err != nil {
+			f.Close()
+			return err
+		}
+		if err := w.Flush(); err != nil {
+			f.Close()
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(temp, 0o755); err != nil {
+		return err
+	}
+	return os.Rename(temp, dir)
+}
+
+// picture returns image i for an encoder.
+func (s *Set) picture(i int) image.Image {
+	box := image.Rect(0, 0, s.Width, s.Height)
+	if s.Channels == 1 {
+		return &image.Gray{Pix: s.Image(i), Stride: s.Width, Rect: box}
+	}
+	img := image.NewRGBA(box)
+	paint(img, 0, 0, s, i)
+	return img
+}
+
+// WritePNG writes a picture, such as a [Grid].
+func WritePNG(path string, img image.Image) error {
+	return writeFile(path, func(w io.Writer) error { return png.Encode(w, img) })
+}

@@ -1,0 +1,61 @@
+package diffusion
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// Python's json writes the numbers -Infinity, Infinity and NaN, which JSON does
+// not have (diffusers' lambda_min_clipped is -Infinity). Between reading and
+// writing they are strings that no one would write otherwise.
+var strange = []struct{ number, quoted string }{
+	{"-Infinity", `"\u0000-Infinity"`},
+	{"Infinity", `"\u0000Infinity"`},
+	{"NaN", `"\u0000NaN"`},
+}
+
+// quoteInfinities returns data with those numbers outside strings quoted.
+func quoteInfinities(data []byte) []byte {
+	var out bytes.Buffer
+	inString := false
+next:
+	for i := 0; i < len(data); {
+		switch c := data[i]; {
+		case inString && c == '\\' && i+1 < len(data):
+			out.Write(data[i : i+2])
+			i += 2
+			continue
+		case c == '"':
+			inString = !inString
+		case !inString && (c == '-' || c == 'I' || c == 'N'):
+			for _, s := range strange {
+				if bytes.HasPrefix(data[i:], []byte(s.number)) {
+					out.WriteString(s.quoted)
+					i += len(s.number)
+					continue next
+				}
+			}
+		}
+		out.WriteByte(data[i])
+		i++
+	}
+	return out.Bytes()
+}
+
+// unquoteInfinities undoes quoteInfinities.
+func unquoteInfinities(data []byte) []byte {
+	for _, s := range strange {
+		data = bytes.ReplaceAll(data, []byte(s.quoted), []byte(s.number))
+	}
+	return data
+}
+
+// keysOf returns the members of v's JSON object.
+func keysOf(v any) (keys map[string]json.RawMessage, err error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	err = json.Unmarshal(data, &keys)
+	return keys, err
+}

@@ -1,0 +1,91 @@
+package dpsgd
+
+import (
+	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph code reads as formulas
+
+	"github.com/scumble-dp/scumble/nn"
+)
+
+// clipSlack makes up for float32 rounding of norms and factors: contributions
+// are clipped to ClippingNorm·(1-clipSlack), so that none exceeds the norm.
+const clipSlack = 1e-5
+
+// bookKeeping returns Σ_i mask_i·g_i·min(1, C/|g_i|) as one flat vector in the
+// order of names, and the norms [examples].
+//
+//   - losses: [examples], the loss of each example, averaged over its draws.
+//   - mask: [examples], 1 for an example of the batch, 0 for padding.
+//
+// Guarantee: each example's contribution has L2 norm at most clippingNorm, as
+// long as every layer treats examples independently. An example whose norm is
+// not finite contributes zero; if its activations are not finite either, the
+// whole sum is NaN, and the caller takes the batch apart.
+func bookKeeping(s *nn.Scope, names []string, losses, mask *Node, clippingNorm float64, force Rule, wrong mistake) (sum, norms *Node) {
+	tape, examples := s.Tape(), losses.Shape().Dimensions[0]
+	outputs := make([]*Node, len(tape))
+	for i, l := range tape {
+		outputs[i] = l.Output
+	}
+	gradients := Gradient(ReduceAllSum(losses), outputs...)
+	grads := make([]layerGrad, len(tape))
+	squares := make([]*Node, len(tape))
+	for i, l := range tape {
+		grads[i] = gradRule(s.Lowering(), l, gradients[i], examples, force)
+		squares[i] = grads[i].normSq
+	}
+	factor, norms := clipFactor(addAll(squares), mask, clippingNorm, wrong)
+	parts := map[string]*Node{}
+	for i, l := range tape {
+		weight, bias := grads[i].sum(factor)
+		if weight != nil {
+			parts[l.Weight] = Reshape(weight, -1)
+		}
+		if bias != nil {
+			parts[l.Bias] = Reshape(bias, -1)
+		}
+	}
+	return concat(parts, names), norms
+}
+
+// oneExample is the plain gradient of a batch of one, clipped: the oracle of
+// bookKeeping and the body of the per-example loop. It needs no tape.
+func oneExample(s *nn.Scope, trainable []*Node, losses, mask *Node, clippingNorm float64, wrong mistake) (sum, norms *Node) {
+	losses.AssertDims(1)
+	gradients := Gradient(ReduceAllSum(losses), trainable...)
+	flat := make([]*Node, len(gradients))
+	for i, g := range gradients {
+		flat[i] = Reshape(g, -1)
+	}
+	gradient := Concatenate(flat, 0)
+	row := Reshape(gradient, 1, -1)
+	factor, norms := clipFactor(s.Lowering().RowDot(row, row), mask, clippingNorm, wrong)
+	return Mul(gradient, BroadcastToDims(factor, gradient.Shape().Dimensions[0])), norms
+}
+
+// clipFactor returns mask·min(1, C/norm), 0 where the norm is not finite, and
+// the norms.
+func clipFactor(normSq, mask *Node, clippingNorm float64, wrong mistake) (factor, norms *Node) {
+	norms = Sqrt(MaxScalar(normSq, 0)) // Gram products can fall below zero by rounding.
+	if wrong == noSquareRoot {
+		norms = MaxScalar(normSq, 0)
+	}
+	bound := clippingNorm * (1 - clipSlack)
+	limit := Scalar(normSq.Graph(), normSq.DType(), bound)
+	factor = Div(limit, Max(norms, limit))
+	if wrong == keepNonFinite {
+		return Mul(factor, mask), norms
+	}
+	zero := ZerosLike(factor)
+	return Where(IsFinite(normSq), Mul(factor, mask), zero), norms
+}
+
+func concat(parts map[string]*Node, names []string) *Node {
+	flat := make([]*Node, len(names))
+	for i, name := range names {
+		flat[i] = parts[name]
+	}
+	if len(flat) == 1 {
+		return flat[0]
+	}
+	return Concatenate(flat, 0)
+}

@@ -1,0 +1,299 @@
+package dpsgd
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/scumble-dp/scumble/nn"
+)
+
+// Method selects how per-example gradients are clipped.
+type Method string
+
+const (
+	BookKeeping    Method = "book-keeping"
+	PerExampleLoop Method = "loop"
+)
+
+// EngineOptions of NewEngine.
+type EngineOptions struct {
+	Method       Method  // "" means BookKeeping.
+	ClippingNorm float64 // Required.
+
+	NN        nn.Options  // Lowering and adapter.
+	Weights   *nn.Weights // All parameters of the model.
+	Trainable []string    // Those with a gradient, in the order of the flat vector.
+
+	// Loss builds the loss of each example, [examples], averaged over its
+	// draws, from the inputs that the step's fetch function returns.
+	Loss func(s *nn.Scope, inputs []*graph.Node) *graph.Node
+
+	PhysicalBatchSize int // Examples per call. Zero means 32; the loop always uses 1.
+	Workers           int // Calls at the same time. Zero means 1.
+
+	rule  Rule    // Tests force one.
+	wrong mistake // Tests inject one.
+}
+
+// Engine computes clipped sums of per-example gradients.
+type Engine struct {
+	program  *nn.Program
+	size     int
+	examples int
+	workers  int
+	clip     float64
+	wrong    mistake
+	first    int // Values of the first trainable tensor.
+}
+
+func (o *EngineOptions) validate() error {
+	switch {
+	case o.Method != "" && o.Method != BookKeeping && o.Method != PerExampleLoop:
+		return fmt.Errorf("clipping method is %q, want %q or %q", o.Method, BookKeeping, PerExampleLoop)
+	case !(o.ClippingNorm >= 1e-12 && o.ClippingNorm <= 1e12): // Its square must be a float32; NaN fails, too.
+		return fmt.Errorf("clipping norm is %g, want in [1e-12, 1e12]", o.ClippingNorm)
+	case o.PhysicalBatchSize < 0:
+		return fmt.Errorf("physical batch size is %d, want at least 1, or zero for 32", o.PhysicalBatchSize)
+	case o.Workers < 0:
+		return fmt.Errorf("workers is %d, want at least 1, or zero for 1", o.Workers)
+	case len(o.Trainable) == 0:
+		return fmt.Errorf("no trainable parameters; choose a larger trainable set")
+	}
+	seen := map[string]bool{}
+	for _, name := range o.Trainable {
+		if o.Weights.Get(name) == nil {
+			return fmt.Errorf("trainable parameter %q is not in the weights", name)
+		}
+		if seen[name] {
+			return fmt.Errorf("trainable parameter %q is listed twice", name)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+// NewEngine builds an engine. It opens no data.
+func NewEngine(backend compute.Backend, o EngineOptions) (*Engine, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	e := &Engine{clip: o.ClippingNorm, examples: orInt(o.PhysicalBatchSize, 32), workers: orInt(o.Workers, 1), wrong: o.wrong}
+	if o.Method == PerExampleLoop {
+		e.examples = 1
+	}
+	for i, name := range o.Trainable {
+		e.size += len(o.Weights.Get(name).Data)
+		if i == 0 {
+			e.first = e.size
+		}
+	}
+	program, err := nn.NewProgram(backend, nn.ProgramOptions{
+		NN: o.NN, Weights: o.Weights, Trainable: o.Trainable,
+		Build: func(s *nn.Scope, trainable, inputs []*graph.Node) []*graph.Node {
+			mask := inputs[0]
+			losses := o.Loss(s, inputs[1:])
+			losses.AssertDims(e.examples)
+			if err := nn.CheckCovered(s.Tape(), o.Trainable); err != nil {
+				panic(err)
+			}
+			var sum, norms *graph.Node
+			if o.Method == PerExampleLoop {
+				sum, norms = oneExample(s, trainable, losses, mask, o.ClippingNorm, o.wrong)
+			} else {
+				sum, norms = bookKeeping(s, o.Trainable, losses, mask, o.ClippingNorm, o.rule, o.wrong)
+			}
+			return []*graph.Node{sum, norms}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.program = program
+	return e, nil
+}
+
+// Fetch returns the inputs of a physical batch for the given positions of the
+// logical batch, padded to size examples with any finite values. It is called
+// by several goroutines, and for one position must always return the same.
+type Fetch func(positions []int, size int) ([]*tensors.Tensor, error)
+
+// Stats of a clipped sum. They are computed from private data and not noised:
+// they may be kept in a run's private folder only.
+type Stats struct {
+	Examples  int     // Drawn into the logical batch.
+	Clipped   int     // Norm above the clipping norm.
+	NonFinite int     // Gradient not finite: contributed zero.
+	NormSum   float64 // Of the finite norms.
+}
+
+// Prepare compiles the engine by running it on an empty batch, for which fetch
+// is called without positions: it reads no example. It returns an error if a
+// trainable parameter has no per-example gradient rule, if the model lacks one,
+// or if a parameter is used twice.
+func (e *Engine) Prepare(trainable []float32, fetch Fetch) error {
+	vector, err := e.program.Vector(trainable)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = vector.FinalizeAll() }()
+	_, err = e.run(vector, nil, fetch)
+	return err
+}
+
+// Sum returns the clipped sum over a logical batch of n examples at the
+// trainable vector. n may be zero: the sum of no examples is zero, and is
+// released with noise as any other.
+func (e *Engine) Sum(ctx context.Context, trainable []float32, n int, fetch Fetch) (*Sum, Stats, error) {
+	sum := newSum(e.size, e.clip)
+	sum.wrong, sum.first, sum.examples = e.wrong, e.first, n
+	stats := Stats{Examples: n}
+	vector, err := e.program.Vector(trainable)
+	if err != nil {
+		return nil, stats, err
+	}
+	defer func() { _ = vector.FinalizeAll() }()
+
+	batches := (n + e.examples - 1) / e.examples
+	parts := make([]*part, batches)
+	work := make(chan int)
+	failed := make(chan error, e.workers)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	for range e.workers {
+		wg.Go(func() {
+			for b := range work {
+				positions := make([]int, 0, e.examples)
+				for i := b * e.examples; i < min(n, (b+1)*e.examples); i++ {
+					positions = append(positions, i)
+				}
+				p, err := e.run(vector, positions, fetch)
+				if err != nil {
+					failed <- err
+					cancel()
+					return
+				}
+				parts[b] = p
+			}
+		})
+	}
+feed:
+	for b := range batches {
+		select {
+		case work <- b:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(work)
+	wg.Wait()
+	select {
+	case err := <-failed:
+		return nil, stats, err
+	default:
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, stats, err
+	}
+	for _, p := range parts { // In order, so that the sum does not depend on timing.
+		sum.add(p.sum)
+		stats.Clipped += p.stats.Clipped
+		stats.NonFinite += p.stats.NonFinite
+		stats.NormSum += p.stats.NormSum
+	}
+	return sum, stats, nil
+}
+
+// part is the clipped sum of one physical batch.
+type part struct {
+	sum   []float32
+	stats Stats
+}
+
+// run computes one physical batch. A sum that is not finite means that at
+// least one example's gradient is not; the batch is then halved until such
+// examples stand alone and contribute zero, which leaves the others' part as
+// it would have been without them.
+func (e *Engine) run(vector *tensors.Tensor, positions []int, fetch Fetch) (*part, error) {
+	inputs, err := fetch(positions, e.examples)
+	if err != nil {
+		return nil, err
+	}
+	mask := make([]float32, e.examples)
+	for i := range positions {
+		mask[i] = 1
+	}
+	inputs = append([]*tensors.Tensor{tensors.FromFlatDataAndDimensions(mask, e.examples)}, inputs...)
+	outputs, err := e.program.Run(vector, inputs...)
+	if err != nil {
+		return nil, err
+	}
+	p := &part{}
+	if p.sum, err = tensors.CopyFlatData[float32](outputs[0]); err != nil {
+		return nil, err
+	}
+	norms, err := tensors.CopyFlatData[float32](outputs[1])
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range append(outputs, inputs...) {
+		_ = t.FinalizeAll()
+	}
+	if finite(p.sum) || e.wrong == keepNonFinite {
+		for _, norm := range norms[:len(positions)] {
+			switch {
+			case !finite([]float32{norm}):
+				p.stats.NonFinite++
+			case float64(norm) > e.clip:
+				p.stats.Clipped++
+				fallthrough
+			default:
+				p.stats.NormSum += float64(norm)
+			}
+		}
+		return p, nil
+	}
+	if len(positions) <= 1 {
+		return &part{sum: make([]float32, e.size), stats: Stats{NonFinite: len(positions)}}, nil
+	}
+	half := len(positions) / 2
+	first, err := e.run(vector, positions[:half], fetch)
+	if err != nil {
+		return nil, err
+	}
+	second, err := e.run(vector, positions[half:], fetch)
+	if err != nil {
+		return nil, err
+	}
+	for i, v := range second.sum {
+		first.sum[i] += v
+	}
+	first.stats.Clipped += second.stats.Clipped
+	first.stats.NonFinite += second.stats.NonFinite
+	first.stats.NormSum += second.stats.NormSum
+	return first, nil
+}
+
+// Close frees the compiled graphs.
+func (e *Engine) Close() { e.program.Close() }
+
+func finite(values []float32) bool {
+	for _, v := range values {
+		if v-v != 0 { // NaN and ±Inf.
+			return false
+		}
+	}
+	return true
+}
+
+func orInt(v, d int) int {
+	if v == 0 {
+		return d
+	}
+	return v
+}

@@ -1,0 +1,141 @@
+package finetune
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/gomlx/compute"
+
+	"github.com/scumble-dp/scumble/adapter"
+	"github.com/scumble-dp/scumble/checkpoint"
+	"github.com/scumble-dp/scumble/nn"
+)
+
+// target is the model that a run trains: the base with the run's classes, its
+// adapters, and the names of the trainable parameters. It depends on public
+// inputs only.
+type target struct {
+	model     *checkpoint.Model
+	adapter   nn.Adapter // Nil without one.
+	trainable []string
+}
+
+// newTarget prepares the base model, which it changes, for a run over the
+// named classes.
+func newTarget(backend compute.Backend, base *checkpoint.Model, classes []string, c *Config) (*target, error) {
+	t := &target{model: base}
+	if err := t.setClasses(classes); err != nil {
+		return nil, err
+	}
+	if c.Method == LoDA {
+		if base.Adapter != nil {
+			return nil, fmt.Errorf("%w: base model has an adapter already; choose one without", ErrConfig)
+		}
+		base.Adapter = &adapter.Config{Rank: c.LoDA.Rank, Alpha: c.LoDA.Alpha, Core: c.LoDA.Core, Kernel: c.LoDA.Kernel, Layers: c.LoDA.Layers}
+	}
+	var err error
+	if t.adapter, err = Branches(base); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	specs, err := base.Specs(backend)
+	if err != nil {
+		return nil, err
+	}
+	rng := rand.New(rand.NewPCG(1, 1)) // Where adapters start is public: a constant.
+	for _, s := range specs {
+		if adapter.IsAdapter(s.Name) && base.Weights.Get(s.Name) == nil {
+			base.Weights.Add(nn.NewTensor(s, rng))
+		}
+	}
+	t.trainable, err = trainableNames(specs, base, c)
+	return t, err
+}
+
+// embedderName is the parameter that holds one row per class.
+func embedderName(m *checkpoint.Model) string {
+	if m.ClassEmbedder != nil {
+		return "class_embedder.weight"
+	}
+	return "unet.class_embedding.weight"
+}
+
+// setClasses gives the conditioning embedder a row for each class of the run
+// and one for the null class. A class that the base model knows by name keeps
+// its row; another starts from a row of the base, each from its own, so that no
+// two begin alike.
+func (t *target) setClasses(classes []string) error {
+	m := t.model
+	if len(classes) == 0 {
+		return fmt.Errorf("%w: no classes", ErrConfig)
+	}
+	old := m.Weights.Get(embedderName(m))
+	if old == nil || len(old.Shape) != 2 || old.Shape[0] != len(m.Classes)+1 {
+		return fmt.Errorf("base model has no class table with a row for each of its %d classes and the null class; it cannot be conditioned on classes", len(m.Classes))
+	}
+	width := old.Shape[1]
+	row := func(i int) []float32 { return old.Data[i*width : (i+1)*width] }
+	known := map[string]int{}
+	for i, name := range m.Classes {
+		known[name] = i
+	}
+	used := make([]bool, len(m.Classes))
+	from := make([]int, len(classes))
+	for i, name := range classes {
+		from[i] = -1
+		if k, ok := known[name]; ok {
+			from[i], used[k] = k, true
+		}
+	}
+	var data []float32
+	next := 0
+	for i := range classes {
+		if from[i] < 0 {
+			for next < len(used) && used[next] {
+				next++
+			}
+			from[i] = i % len(used)
+			if next < len(used) {
+				from[i], used[next] = next, true
+			}
+		}
+		data = append(data, row(from[i])...)
+	}
+	data = append(data, row(len(m.Classes))...)
+	old.Shape, old.Data = []int{len(classes) + 1, width}, data
+	m.Classes = append([]string(nil), classes...)
+	if m.ClassEmbedder != nil {
+		m.ClassEmbedder.Entries = len(classes) + 1
+	} else {
+		m.UNet.NumClassEmbeds = len(classes) + 1
+	}
+	return nil
+}
+
+func trainableNames(specs []nn.Spec, m *checkpoint.Model, c *Config) ([]string, error) {
+	embedder := embedderName(m)
+	switch c.Method {
+	case Attention:
+		var modules, prefixes []string
+		for _, name := range m.UNet.AttentionModules() {
+			modules = append(modules, "unet."+name)
+		}
+		if !c.Attention.FreezeEmbedder {
+			prefixes = append(prefixes, embedder)
+		}
+		names, err := adapter.Attention(specs, modules, c.Attention.FirstLayer, prefixes...)
+		if err != nil {
+			return nil, fmt.Errorf("%w: attention.first_layer: %w", ErrConfig, err)
+		}
+		return names, nil
+	case LoDA:
+		names := adapter.Adapters(specs)
+		if len(names) == 0 {
+			return nil, fmt.Errorf("%w: loda: no convolution of the UNet has a kernel of at least %d below %v", ErrConfig, c.LoDA.Kernel, c.LoDA.Layers)
+		}
+		if !c.LoDA.FreezeEmbedder {
+			names = append(names, embedder)
+		}
+		return names, nil
+	}
+	return adapter.Everything(specs, "unet", "class_embedder"), nil
+}

@@ -1,0 +1,324 @@
+package finetune
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/graph"
+
+	"github.com/scumble-dp/scumble/accountant"
+	"github.com/scumble-dp/scumble/checkpoint"
+	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/diffusion"
+	"github.com/scumble-dp/scumble/dpsgd"
+	"github.com/scumble-dp/scumble/nn"
+	"github.com/scumble-dp/scumble/optim"
+	"github.com/scumble-dp/scumble/pipeline"
+	"github.com/scumble-dp/scumble/subsample"
+)
+
+// Options of Run: nothing here changes the privacy of the run, except
+// InsecureSeed, which ends it.
+type Options struct {
+	Dir    string // Run directory. Created; must not exist unless Resume is set.
+	Resume bool
+
+	// DataPath is where the images lie, if not at the config's data.path.
+	DataPath string
+
+	Lowering          nn.Lowering
+	Workers           int          // Calls to the backend at the same time. Zero means 1.
+	PhysicalBatchSize int          // Examples per call. Zero chooses by the number of draws.
+	Engine            dpsgd.Method // "" means book-keeping.
+
+	// InsecureSeed, if not zero, makes noise and sampling reproducible for
+	// tests. What is trained is NOT PRIVATE and is marked so.
+	InsecureSeed uint64
+
+	// Planned is called once, before a private image is opened.
+	Planned func(*Plan)
+	// Report is called after every step. It gets nothing private.
+	Report func(Progress)
+}
+
+// Progress of a run. It holds public numbers and the claim only.
+type Progress struct {
+	Step, Steps    int
+	SecondsPerStep float64
+	Left           time.Duration
+	Epsilon        float64 // Spent so far.
+}
+
+// Result of a run.
+type Result struct {
+	Plan    *Plan
+	Model   *checkpoint.Model // Covered by the claim.
+	Claim   accountant.Result
+	Ledger  *accountant.Record
+	Seconds float64 // Training, over all sittings.
+	Lost    int     // Steps charged to the ledger whose update was lost to an interruption.
+}
+
+// Run fine-tunes the base model of c on its private images.
+//
+// Guarantee: see the package comment.
+func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoint.Model, o Options) (*Result, error) {
+	if !o.Resume && exists(o.Dir) {
+		return nil, fmt.Errorf("%w: run directory %s exists; choose another, or go on with --resume", ErrConfig, o.Dir)
+	}
+	plan, target, err := NewPlan(backend, c, base)
+	if err != nil {
+		return nil, err
+	}
+	if o.Planned != nil {
+		o.Planned(plan)
+	}
+	// All that can fail on the data fails before the run directory is made.
+	set, err := openData(c, plan, o.DataPath)
+	if err != nil {
+		return nil, err
+	}
+	canvas, err := pipeline.NewCanvas(base, plan.Size, plan.Channels)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	grids, err := encode(ctx, backend, base, canvas, set, o)
+	if err != nil {
+		return nil, err
+	}
+	r, err := openRun(c, plan, set, o)
+	if err != nil {
+		return nil, err
+	}
+	defer r.ledger.Close()
+	if err := r.train(ctx, backend, target, canvas, grids, set.Labels, o); err != nil {
+		return nil, err
+	}
+	claim, err := accountant.PLD{}.Epsilon(r.ledger.Record().Events(), accountant.AddOrRemove, plan.Delta)
+	if err != nil {
+		return nil, fmt.Errorf("account for the ledger: %w", err)
+	}
+	model, err := r.release(target)
+	if err != nil {
+		return nil, err
+	}
+	return &Result{Plan: plan, Model: model, Claim: claim, Ledger: r.ledger.Record(), Seconds: r.state.Seconds, Lost: r.lost}, nil
+}
+
+// openData reads the private images the way the public inputs say.
+func openData(c *Config, plan *Plan, path string) (*dataset.Set, error) {
+	if path == "" {
+		path = c.Data.Path
+	}
+	set, err := dataset.Open(path, dataset.Options{Size: plan.Size, Channels: plan.Channels, Classes: plan.Classes, Labels: c.Data.Labels})
+	if err != nil {
+		return nil, err
+	}
+	if set.Labels == nil {
+		return nil, fmt.Errorf("%w: %s has no labels, want images of named classes", dataset.ErrInvalid, path)
+	}
+	return set, nil
+}
+
+func encode(ctx context.Context, backend compute.Backend, m *checkpoint.Model, canvas pipeline.Canvas, set *dataset.Set, o Options) ([]float32, error) {
+	codec, err := pipeline.NewCodec(backend, o.Lowering, o.Workers, m, canvas)
+	if err != nil {
+		return nil, err
+	}
+	defer codec.Close()
+	return codec.Encode(ctx, set)
+}
+
+// Branches returns the adapter branches of a model, nil without.
+func Branches(m *checkpoint.Model) (nn.Adapter, error) {
+	if m.Adapter == nil {
+		return nil, nil
+	}
+	return m.Adapter.Adapter("unet")
+}
+
+// denoiserWeights returns the weights that the denoiser uses.
+func denoiserWeights(m *checkpoint.Model) *nn.Weights {
+	return pipeline.Component(m.Weights, "unet", "class_embedder")
+}
+
+// run is a run directory that is open for training.
+type run struct {
+	config  *Config
+	plan    *Plan
+	dir     string
+	private string
+	hash    string
+	ledger  *accountant.Ledger
+	state   *state
+	lost    int
+}
+
+// train makes the steps that the ledger has room for.
+func (r *run) train(ctx context.Context, backend compute.Backend, t *target, canvas pipeline.Canvas, grids []float32, labels []int, o Options) error {
+	schedule, err := diffusion.NewSchedule(t.model.Scheduler)
+	if err != nil {
+		return err
+	}
+	weights := denoiserWeights(t.model)
+	training := r.config.Training
+	engine, err := dpsgd.NewEngine(backend, dpsgd.EngineOptions{
+		Method: o.Engine, ClippingNorm: r.plan.Mechanism.ClippingNorm,
+		NN: nn.Options{Lowering: o.Lowering, Adapter: t.adapter}, Weights: weights, Trainable: t.trainable,
+		Loss: func(s *nn.Scope, inputs []*graph.Node) *graph.Node {
+			return pipeline.ExampleLoss(t.model, schedule, s, pipeline.NewLossInputs(inputs))
+		},
+		PhysicalBatchSize: physicalBatch(o.PhysicalBatchSize, training.Multiplicity), Workers: o.Workers,
+	})
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	source, err := newDraws(canvas, grids, labels, len(t.model.Classes), schedule, training, o.InsecureSeed)
+	if err != nil {
+		return err
+	}
+	noise, sampler, err := r.secrets(len(labels), o)
+	if err != nil {
+		return err
+	}
+
+	initial := weights.Flatten(t.trainable)
+	if r.state != nil && len(r.state.Vector) != len(initial) {
+		return fmt.Errorf("checkpoint has %d trainable parameters, want %d", len(r.state.Vector), len(initial))
+	}
+	if r.state == nil {
+		r.state = &state{ConfigHash: r.hash, Vector: initial, EMA: optim.EMA{Decay: training.EMA}}
+	}
+	s := r.state
+	// Steps that the ledger has and the checkpoint has not were released, or may
+	// have been: they stay charged and are not made again.
+	recorded := r.steps()
+	r.lost += recorded - s.Step
+	s.Step = recorded
+	adam := optim.AdamW{LearningRate: training.LearningRate, Beta2: 0.99, State: s.Adam}
+	m := r.plan.Mechanism
+	meter := newMeter(r.plan, s.Step)
+	saved := time.Now()
+	for s.Step < m.Steps {
+		start := time.Now()
+		batch := sampler.Draw()
+		sum, _, err := engine.Sum(ctx, s.Vector, len(batch), source.fetch(s.Step, batch))
+		if err != nil {
+			return errors.Join(err, r.save(&adam))
+		}
+		noised, err := sum.Release(noise, m.NoiseMultiplier, r.record)
+		if err != nil {
+			return errors.Join(err, r.save(&adam))
+		}
+		// In units of the clipping norm, so that Adam's epsilon is relative to it.
+		for i := range noised {
+			noised[i] /= m.ExpectedBatchSize * m.ClippingNorm
+		}
+		if err := adam.Update(s.Vector, noised, training.Schedule.Factor(s.Step, m.Steps, training.Warmup)); err != nil {
+			return err
+		}
+		s.EMA.Update(s.Vector)
+		s.Step++
+		s.Seconds += time.Since(start).Seconds()
+		if time.Since(saved) > time.Second || s.Step == m.Steps {
+			if err := r.save(&adam); err != nil {
+				return err
+			}
+			saved = time.Now()
+		}
+		if o.Report != nil {
+			progress, err := meter.progress(s.Step)
+			if err != nil {
+				return err
+			}
+			o.Report(progress)
+		}
+	}
+	return nil
+}
+
+// save writes the checkpoint.
+func (r *run) save(adam *optim.AdamW) error {
+	r.state.Adam = adam.State
+	return saveState(r.private, r.state)
+}
+
+// secrets returns the sources of noise and of batches: fresh keys, never
+// stored, unless a test asks for a seed.
+func (r *run) secrets(n int, o Options) (*dpsgd.Noise, *subsample.Poisson, error) {
+	q := r.plan.Mechanism.SamplingProbability
+	if o.InsecureSeed != 0 {
+		sampler, err := subsample.NewInsecurePoisson(n, q, o.InsecureSeed)
+		return dpsgd.NewInsecureNoise(o.InsecureSeed + 1), sampler, err
+	}
+	noise, err := dpsgd.NewNoise()
+	if err != nil {
+		return nil, nil, err
+	}
+	sampler, err := subsample.NewPoisson(n, q)
+	return noise, sampler, err
+}
+
+// release writes the model that the claim covers: the average of the weights
+// over the steps, or the latest without averaging.
+func (r *run) release(t *target) (*checkpoint.Model, error) {
+	vector := r.state.Vector
+	if r.config.Training.EMA > 0 && r.state.EMA.Step > 0 {
+		vector = r.state.EMA.Weights()
+	}
+	t.model.Weights.SetFlat(t.trainable, vector)
+	t.model.Size = r.plan.Size
+	t.model.Card = ""
+	dir := filepath.Join(r.dir, "release", "model")
+	if exists(dir) { // A run that is resumed after its end writes it again.
+		if err := os.RemoveAll(dir); err != nil {
+			return nil, err
+		}
+	}
+	return t.model, checkpoint.Save(dir, t.model)
+}
+
+// physicalBatch keeps about 64 rows in a call, whatever the number of draws:
+// larger batches are no faster per row on a CPU.
+func physicalBatch(asked, multiplicity int) int {
+	if asked > 0 {
+		return asked
+	}
+	return max(1, 64/multiplicity)
+}
+
+// meter measures speed, and knows the claim after every step.
+type meter struct {
+	plan    *Plan
+	first   int
+	start   time.Time
+	epsilon float64
+	at      int // Step that epsilon holds for, or more.
+}
+
+func newMeter(plan *Plan, first int) *meter {
+	return &meter{plan: plan, first: first, start: time.Now()}
+}
+
+// progress computes epsilon for a step at most a twentieth of the run ahead, so
+// that what it shows is never less than what is spent.
+func (m *meter) progress(step int) (Progress, error) {
+	steps := m.plan.Mechanism.Steps
+	if step > m.at {
+		m.at = min(steps, step+steps/20)
+		claim, err := m.plan.Spent(m.at)
+		if err != nil {
+			return Progress{}, err
+		}
+		m.epsilon = claim.Epsilon
+	}
+	per := time.Since(m.start).Seconds() / float64(step-m.first)
+	return Progress{Step: step, Steps: steps, SecondsPerStep: per,
+		Left: time.Duration(per * float64(steps-step) * float64(time.Second)), Epsilon: m.epsilon}, nil
+}

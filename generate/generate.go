@@ -1,0 +1,188 @@
+// Package generate turns a diffusion model into images: guidance, seeds,
+// samplers, decoding.
+//
+// Under differential privacy it is post-processing: what it makes from released
+// weights may be released. It sees no private data.
+package generate
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/scumble-dp/scumble/checkpoint"
+	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/diffusion"
+	"github.com/scumble-dp/scumble/nn"
+	"github.com/scumble-dp/scumble/pipeline"
+)
+
+// Options of Images.
+type Options struct {
+	Steps         int     // Network calls per image. Zero means 50.
+	Eta           float64 // Share of DDPM's noise in DDIM, in [0, 1].
+	GuidanceScale float64 // Of classifier-free guidance; 1 is off. Zero means 1.
+
+	// Seed and the index of an image decide it: any split into shards gives the
+	// same images up to rounding.
+	Seed  uint64
+	First int // Index of the first image.
+
+	Lowering  nn.Lowering
+	Adapter   nn.Adapter // Of the model's weights, if they carry one.
+	Workers   int        // Calls to the backend at the same time. Zero means 1.
+	BatchSize int        // Images per call. Zero means 32.
+
+	Report func(done, total int)
+}
+
+// Images samples one image per label, size×size pixels.
+func Images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, size int, labels []int, o Options) (*dataset.Set, error) {
+	for _, l := range labels {
+		if l < 0 || l >= len(m.Classes) {
+			return nil, fmt.Errorf("label %d is out of range, want in [0, %d)", l, len(m.Classes))
+		}
+	}
+	if o.GuidanceScale == 0 {
+		o.GuidanceScale = 1
+	}
+	if o.Steps == 0 {
+		o.Steps = 50
+	}
+	if o.BatchSize == 0 {
+		o.BatchSize = 32
+	}
+	canvas, err := pipeline.NewCanvas(m, size, m.Channels)
+	if err != nil {
+		return nil, err
+	}
+	sampler, err := diffusion.NewDDIM(m.Scheduler, o.Steps, o.Eta)
+	if err != nil {
+		return nil, err
+	}
+	program, err := denoiser(backend, m, o)
+	if err != nil {
+		return nil, err
+	}
+	defer program.Close()
+	codec, err := pipeline.NewCodec(backend, o.Lowering, o.Workers, m, canvas)
+	if err != nil {
+		return nil, err
+	}
+	defer codec.Close()
+
+	grids := make([]float32, len(labels)*canvas.Size())
+	limit := make(chan struct{}, max(1, o.Workers))
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var failed error
+	done := 0
+	for at := 0; at < len(labels) && ctx.Err() == nil; at += o.BatchSize {
+		end := min(len(labels), at+o.BatchSize)
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			err := batch(ctx, program, sampler, canvas, grids[at*canvas.Size():end*canvas.Size()], labels[at:end], len(m.Classes), at+o.First, o)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil && failed == nil {
+				failed = err
+			}
+			done += end - at
+			if o.Report != nil {
+				o.Report(done, len(labels))
+			}
+		})
+	}
+	wg.Wait()
+	if failed != nil {
+		return nil, failed
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	pixels, err := codec.Decode(ctx, grids)
+	if err != nil {
+		return nil, err
+	}
+	return &dataset.Set{Height: size, Width: size, Channels: m.Channels, Pixels: pixels,
+		Labels: append([]int(nil), labels...), Classes: m.Classes}, nil
+}
+
+// denoiser compiles the network with guidance: inputs x, t, class, null class.
+func denoiser(backend compute.Backend, m *checkpoint.Model, o Options) (*nn.Program, error) {
+	return nn.NewProgram(backend, nn.ProgramOptions{
+		NN:      nn.Options{Lowering: o.Lowering, Adapter: o.Adapter},
+		Weights: pipeline.Component(m.Weights, "unet", "class_embedder"),
+		Build: func(s *nn.Scope, _, in []*graph.Node) []*graph.Node {
+			x, t, class, null := in[0], in[1], in[2], in[3]
+			if o.GuidanceScale == 1 {
+				return []*graph.Node{pipeline.Denoise(m, s, x, t, class)}
+			}
+			rows := x.Shape().Dimensions[0]
+			both := pipeline.Denoise(m, s, graph.Concatenate([]*graph.Node{x, x}, 0),
+				graph.Concatenate([]*graph.Node{t, t}, 0), graph.Concatenate([]*graph.Node{class, null}, 0))
+			cond := graph.Slice(both, graph.AxisRange(0, rows))
+			uncond := graph.Slice(both, graph.AxisRange(rows, 2*rows))
+			return []*graph.Node{diffusion.GuideNodes(uncond, cond, o.GuidanceScale)}
+		},
+	})
+}
+
+// batch samples grids [len(labels), Grid, Grid, Depth] in place.
+func batch(ctx context.Context, program *nn.Program, sampler diffusion.Sampler, c pipeline.Canvas, grids []float32, labels []int, null, first int, o Options) error {
+	size, rows := c.Size(), o.BatchSize
+	x := make([]float32, rows*size)
+	sources := make([]*rand.Rand, len(labels))
+	class, nulls := make([]int32, rows), make([]int32, rows)
+	for i := range rows {
+		nulls[i] = int32(null)
+		if i >= len(labels) {
+			continue
+		}
+		class[i] = int32(labels[i])
+		sources[i] = rand.New(rand.NewPCG(o.Seed, uint64(first+i)))
+		for k := range size {
+			x[i*size+k] = float32(sources[i].NormFloat64())
+		}
+	}
+	for i, t := range sampler.Timesteps() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		ts := make([]int32, rows)
+		for k := range ts {
+			ts[k] = int32(t)
+		}
+		out, err := program.Run(nil, tensors.FromFlatDataAndDimensions(append([]float32(nil), x...), rows, c.Grid, c.Grid, c.Depth),
+			tensors.FromFlatDataAndDimensions(ts, rows), tensors.FromFlatDataAndDimensions(append([]int32(nil), class...), rows),
+			tensors.FromFlatDataAndDimensions(append([]int32(nil), nulls...), rows))
+		if err != nil {
+			return fmt.Errorf("sampling step %d: %w", i+1, err)
+		}
+		output, err := tensors.CopyFlatData[float32](out[0])
+		if err != nil {
+			return err
+		}
+		_ = out[0].FinalizeAll()
+		for k := range labels {
+			sampler.Step(i, x[k*size:(k+1)*size], output[k*size:(k+1)*size], sources[k])
+		}
+	}
+	copy(grids, x)
+	return nil
+}
+
+// Balanced returns count labels, each class as often as any other.
+func Balanced(count, classes int) []int {
+	labels := make([]int, count)
+	for i := range labels {
+		labels[i] = i % classes
+	}
+	return labels
+}

@@ -1,0 +1,54 @@
+package models
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// The bundled models load, have a card that says how to remake them, are
+// small, and know the demo's classes.
+func TestBundledModels(t *testing.T) {
+	for _, name := range Names() {
+		t.Run(name, func(t *testing.T) {
+			m, err := Load(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Channels != 1 || m.Size != 28 || len(m.Classes) != 36 || m.Classes[7] != "7" {
+				t.Errorf("model has %d channels, %d pixels and classes %v", m.Channels, m.Size, m.Classes)
+			}
+			if (name == "latent") != (m.Autoencoder != nil) {
+				t.Errorf("model has an autoencoder: %t", m.Autoencoder != nil)
+			}
+			if m.Card == "" || m.Info["recipe"] == "" || m.Info["public_data"] == "" {
+				t.Error("model lacks its card, recipe or provenance")
+			}
+			dir := filepath.Join(t.TempDir(), "model")
+			if err := Extract(name, dir); err != nil {
+				t.Fatal(err)
+			}
+			var size int64
+			if err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() {
+					return err
+				}
+				info, err := d.Info()
+				size += info.Size()
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if size > 8<<20 {
+				t.Errorf("model takes %d bytes, want at most 8 MiB", size)
+			}
+		})
+	}
+	if _, err := Load("nothing"); err == nil {
+		t.Error("a model that is not bundled loaded")
+	}
+	if _, err := os.Stat("latent/README.md"); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,121 @@
+package nn
+
+import (
+	"fmt"
+
+	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph code reads as formulas
+)
+
+// Conv is the geometry of a two-dimensional convolution.
+type Conv struct {
+	Kernel int    // Height and width; odd.
+	Stride int    // Zero means 1.
+	Pad    [2]int // Rows and columns of zeros before and after.
+}
+
+// Same returns the geometry that keeps height and width: kernel odd, stride 1.
+func Same(kernel int) Conv {
+	return Conv{Kernel: kernel, Stride: 1, Pad: [2]int{kernel / 2, kernel / 2}}
+}
+
+// Size returns the output height for an input height, 0 if the kernel does not
+// fit.
+func (c Conv) Size(n int) int {
+	room := n + c.Pad[0] + c.Pad[1] - c.Kernel
+	if room < 0 {
+		return 0
+	}
+	return room/c.stride() + 1
+}
+
+func (c Conv) stride() int {
+	if c.Stride == 0 {
+		return 1
+	}
+	return c.Stride
+}
+
+// ConvOptions of a convolution layer.
+type ConvOptions struct {
+	NoBias   bool
+	ZeroInit bool
+}
+
+// Conv2D convolves x [rows, height, width, in] → [rows, height', width', out].
+func Conv2D(s *Scope, x *Node, out int, c Conv, o ConvOptions) *Node {
+	if c.Kernel%2 == 0 {
+		// GoMLX 0.28 gives a wrong gradient for even kernels on every backend.
+		panic(fmt.Errorf("nn: convolution %q has kernel %d, want an odd one", s.path, c.Kernel))
+	}
+	if c.Pad[0] >= c.Kernel || c.Pad[1] >= c.Kernel {
+		panic(fmt.Errorf("nn: convolution %q has padding %v, want less than its kernel %d", s.path, c.Pad, c.Kernel))
+	}
+	x.AssertRank(4)
+	if d := x.Shape().Dimensions; c.Size(d[1]) == 0 || c.Size(d[2]) == 0 {
+		panic(fmt.Errorf("nn: convolution %q: kernel %d with padding %v does not fit maps of %dx%d", s.path, c.Kernel, c.Pad, d[1], d[2]))
+	}
+	in := x.Shape().Dimensions[3]
+	w, wName := s.param("weight", KindKernel, initFor(o.ZeroInit), c.Kernel, c.Kernel, in, out)
+	bName := ""
+	var b *Node
+	if !o.NoBias {
+		b, bName = s.param("bias", KindVector, InitZeros, out)
+	}
+	l := &Layer{Kind: Linear, Weight: wName, Bias: bName, WeightShape: []int{c.Kernel, c.Kernel, in, out}}
+	if c.Kernel == 1 && c.stride() == 1 {
+		l.Input = func() *Node { return x }
+		l.Output = linear(x, Reshape(w, in, out), b)
+	} else {
+		l.Input = func() *Node { return s.build.windows(x, c) }
+		l.Output = s.convolve(x, w, b, c)
+	}
+	s.record(l)
+	return s.adapt(Target{Path: s.path, In: in, Out: out, Conv: &c}, x, l.Output)
+}
+
+// convolve returns the convolution of x with w [kernel, kernel, in, out], plus b
+// [out] unless it is nil.
+func (s *Scope) convolve(x, w, b *Node, c Conv) *Node {
+	plain := func(in []*Node) *Node {
+		y := Convolve(in[0], in[1]).Strides(c.stride()).PaddingPerDim([][2]int{c.Pad, c.Pad}).Done()
+		return addBias(y, in[2:])
+	}
+	if s.Lowering() != Patches {
+		return plain(present(x, w, b))
+	}
+	d, kernel := x.Shape().Dimensions, w.Shape().Dimensions
+	in, out := kernel[2], kernel[3]
+	fast := func() *Node {
+		return product(s.build.windows(x, c), Reshape(w, -1, out), b)
+	}
+	return byHand(present(x, w, b), plain, fast, func(g *Node) []*Node {
+		l := s.Lowering()
+		flat := Reshape(g, -1, out)
+		back := s.build.windowsBack(g, c, d[1], d[2])
+		swapped := Reshape(TransposeAllAxes(w, 0, 1, 3, 2), -1, in)
+		dw := l.TransposeDot(Reshape(s.build.windows(x, c), flat.Shape().Dimensions[0], -1), flat)
+		return []*Node{product(back, swapped, nil), Reshape(dw, kernel...), sumRows(flat)}
+	})
+}
+
+// Upsample2 doubles height and width by repeating pixels.
+func Upsample2(x *Node) *Node {
+	d := x.Shape().Dimensions
+	plain := func(in []*Node) *Node {
+		y := BroadcastToDims(Reshape(in[0], d[0], d[1], 1, d[2], 1, d[3]), d[0], d[1], 2, d[2], 2, d[3])
+		return Reshape(y, d[0], 2*d[1], 2*d[2], d[3])
+	}
+	l := lowering(x.Graph())
+	if l != Patches {
+		return plain([]*Node{x})
+	}
+	fast := func() *Node {
+		columns := Reshape(x, -1, 1, d[3])
+		rows := Reshape(Concatenate([]*Node{columns, columns}, 1), d[0]*d[1], 1, 2*d[2]*d[3])
+		return Reshape(Concatenate([]*Node{rows, rows}, 1), d[0], 2*d[1], 2*d[2], d[3])
+	}
+	return byHand([]*Node{x}, plain, fast, func(g *Node) []*Node {
+		rows := l.SumPositions(Reshape(g, d[0]*d[1], 2, 2*d[2]*d[3]))
+		return []*Node{Reshape(ReduceSum(Reshape(rows, -1, 2, d[3]), 1), d...)}
+	})
+}

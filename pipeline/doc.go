@@ -1,0 +1,6 @@
+// Package pipeline puts a diffusion model together from its parts: images ↔
+// canvas ↔ latents, the denoiser with its class conditioning, and the training
+// loss of one example. It is what pretrain, finetune and generate share.
+//
+// This package sees private data: finetune hands it private images to encode.
+package pipeline

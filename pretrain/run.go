@@ -1,0 +1,180 @@
+package pretrain
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/scumble-dp/scumble/checkpoint"
+	"github.com/scumble-dp/scumble/nn"
+	"github.com/scumble-dp/scumble/pipeline"
+)
+
+// Options of Run.
+type Options struct {
+	Lowering nn.Lowering
+	Workers  int // Calls to the backend at the same time. Zero means 1.
+	Report   func(Progress)
+
+	// Base, if not nil, lends its autoencoder instead of training one.
+	Base *checkpoint.Model
+}
+
+// Run trains the base model of a recipe on public images.
+func Run(ctx context.Context, backend compute.Backend, c *Config, o Options) (*checkpoint.Model, error) {
+	r := &runtime{backend: backend, lowering: o.Lowering, workers: max(1, o.Workers), report: o.Report}
+	im, err := newImages(c.glyphs())
+	if err != nil {
+		return nil, err
+	}
+	m := &checkpoint.Model{Classes: im.renderer.Classes(), Channels: im.channels, Size: im.size,
+		PixelUnshuffle: max(1, c.PixelUnshuffle), Weights: nn.NewWeights()}
+	if m.UNet, err = c.unet(); err != nil {
+		return nil, err
+	}
+	if m.Scheduler, err = c.scheduler(); err != nil {
+		return nil, err
+	}
+	if c.ClassEmbedder > 0 {
+		m.ClassEmbedder = &checkpoint.ClassEmbedder{Entries: len(m.Classes) + 1, Channels: c.ClassEmbedder}
+	}
+	if c.Autoencoder != nil {
+		if m.Autoencoder, err = c.Autoencoder.config(); err != nil {
+			return nil, err
+		}
+		if o.Base != nil {
+			m.Autoencoder = o.Base.Autoencoder
+		}
+	}
+	rng := rand.New(rand.NewPCG(c.Seed, 0))
+	specs, err := m.Specs(backend)
+	if err != nil {
+		return nil, err
+	}
+	m.Weights = nn.InitWeights(specs, rng)
+	canvas, err := pipeline.NewCanvas(m, im.size, im.channels)
+	if err != nil {
+		return nil, err
+	}
+	grids := gridSource{images: im, canvas: canvas, unshuffle: m.PixelUnshuffle}
+	if m.Autoencoder != nil {
+		if err := prepareLatents(ctx, r, c, m, o.Base, im, &grids); err != nil {
+			return nil, err
+		}
+	}
+	for i, phase := range c.Denoiser {
+		if err := trainDenoiser(ctx, r, m, i+1, phase, grids); err != nil {
+			return nil, err
+		}
+	}
+	recipe, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	m.Info = map[string]string{"recipe": string(recipe), "public_data": "characters rendered by scumble data glyphs"}
+	return m, nil
+}
+
+// prepareLatents trains or borrows the autoencoder, sets its scaling from
+// public images, and encodes the pool that the denoiser trains on.
+func prepareLatents(ctx context.Context, r *runtime, c *Config, m *checkpoint.Model, base *checkpoint.Model, im *images, grids *gridSource) error {
+	vae := pipeline.Component(m.Weights, "vae")
+	if base != nil {
+		for _, t := range vae.All() {
+			from := base.Weights.Get(t.Name)
+			if from == nil || len(from.Data) != len(t.Data) {
+				return fmt.Errorf("base model's autoencoder has no tensor %q of shape %v", t.Name, t.Shape)
+			}
+			copy(t.Data, from.Data)
+		}
+	} else {
+		if err := trainAutoencoder(ctx, r, m.Autoencoder, vae, im, c.Autoencoder.Training, c.Autoencoder.KLWeight); err != nil {
+			return err
+		}
+		mean, std, err := measureLatents(r, m.Autoencoder, vae, im, 2048)
+		if err != nil {
+			return err
+		}
+		m.Autoencoder.LatentShift, m.Autoencoder.LatentScalingFactor = mean, 1/std
+	}
+	var err error
+	grids.pool, grids.labels, err = encodePool(ctx, r, m, vae, im, c.Autoencoder.Latents)
+	return err
+}
+
+// gridSource yields public images as UNet inputs: rendered anew for pixel
+// models, from an encoded pool for latent ones.
+type gridSource struct {
+	images    *images
+	canvas    pipeline.Canvas
+	unshuffle int
+	pool      []float32
+	labels    []int
+}
+
+// draw returns n UNet inputs and labels; from picks which.
+func (g gridSource) draw(from, n int) ([]float32, []int, error) {
+	size := g.canvas.Size()
+	values, labels := make([]float32, 0, n*size), make([]int, n)
+	if g.pool != nil {
+		rng := rand.New(rand.NewPCG(3, uint64(from)))
+		for i := range n {
+			k := rng.IntN(len(g.labels))
+			values = append(values, g.pool[k*size:(k+1)*size]...)
+			labels[i] = g.labels[k]
+		}
+		return values, labels, nil
+	}
+	var pixels []float32
+	for i := range n {
+		pixels, labels[i] = g.images.draw(pixels, from+i, g.canvas.Padded)
+	}
+	return g.canvas.ToGrid(pixels, g.unshuffle), labels, nil
+}
+
+// encodePool encodes n public images.
+func encodePool(ctx context.Context, r *runtime, m *checkpoint.Model, vae *nn.Weights, im *images, n int) ([]float32, []int, error) {
+	const batch = 64
+	padded := paddedSize(im.size, m.Autoencoder.Factor())
+	program, err := nn.NewProgram(r.backend, nn.ProgramOptions{NN: nn.Options{Lowering: r.lowering}, Weights: vae,
+		Build: func(s *nn.Scope, _, in []*graph.Node) []*graph.Node {
+			mean, _ := m.Autoencoder.Encode(s.In("vae"), in[0])
+			return []*graph.Node{m.Autoencoder.Normalize(mean)}
+		}})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer program.Close()
+	var pool []float32
+	var labels []int
+	for at := 0; at < n; at += batch {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		var pixels []float32
+		for i := range batch {
+			var label int
+			pixels, label = im.draw(pixels, 2<<40+at+i, padded)
+			labels = append(labels, label)
+		}
+		out, err := program.Run(nil, tensors.FromFlatDataAndDimensions(pixels, batch, padded, padded, im.channels))
+		if err != nil {
+			return nil, nil, err
+		}
+		values, err := tensors.CopyFlatData[float32](out[0])
+		if err != nil {
+			return nil, nil, err
+		}
+		_ = out[0].FinalizeAll()
+		pool = append(pool, values...)
+		if r.report != nil && (at/batch)%64 == 63 {
+			r.report(Progress{Stage: "encode public images", Step: at + batch, Steps: n})
+		}
+	}
+	return pool, labels, nil
+}
