@@ -18,7 +18,7 @@ import (
 // shifts another's, and a batch that is computed twice sees the same.
 type draws struct {
 	key       uint64
-	grids     []float32 // [examples, Grid, Grid, Depth]. Private.
+	grids     []float32 // [examples, Grid, Grid, Depth]. Private; nil until the images are encoded.
 	labels    []int     // [examples]. Private.
 	canvas    pipeline.Canvas
 	timesteps int // Draw t in [0, timesteps).
@@ -27,7 +27,7 @@ type draws struct {
 	k         int // Draws per example.
 }
 
-func newDraws(canvas pipeline.Canvas, grids []float32, labels []int, classes int, schedule *diffusion.Schedule, t Training, insecureSeed uint64) (*draws, error) {
+func newDraws(canvas pipeline.Canvas, classes int, schedule *diffusion.Schedule, t Training, insecureSeed uint64) (*draws, error) {
 	var random [8]byte
 	if _, err := crand.Read(random[:]); err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func newDraws(canvas pipeline.Canvas, grids []float32, labels []int, classes int
 	if insecureSeed != 0 {
 		key = insecureSeed
 	}
-	return &draws{key: key, grids: grids, labels: labels, canvas: canvas,
+	return &draws{key: key, canvas: canvas,
 		timesteps: max(1, int(t.MaxTimestep*float64(schedule.Steps()))), null: int32(classes), drop: t.LabelDrop, k: t.Multiplicity}, nil
 }
 

@@ -78,14 +78,19 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoi
 	if o.Planned != nil {
 		o.Planned(plan)
 	}
+	canvas, err := pipeline.NewCanvas(base, plan.Size, plan.Channels)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	trainer, err := newTrainer(backend, c, plan, target, canvas, o)
+	if err != nil {
+		return nil, err
+	}
+	defer trainer.engine.Close()
 	// All that can fail on the data fails before the run directory is made.
 	set, err := openData(c, plan, o.DataPath)
 	if err != nil {
 		return nil, err
-	}
-	canvas, err := pipeline.NewCanvas(base, plan.Size, plan.Channels)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	grids, err := encode(ctx, backend, base, canvas, set, o)
 	if err != nil {
@@ -96,7 +101,8 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoi
 		return nil, err
 	}
 	defer r.ledger.Close()
-	if err := r.train(ctx, backend, target, canvas, grids, set.Labels, o); err != nil {
+	trainer.draws.grids, trainer.draws.labels = grids, set.Labels
+	if err := r.train(ctx, trainer, o); err != nil {
 		return nil, err
 	}
 	claim, err := accountant.PLD{}.Epsilon(r.ledger.Record().Events(), accountant.AddOrRemove, plan.Delta)
@@ -159,41 +165,55 @@ type run struct {
 	lost    int
 }
 
-// train makes the steps that the ledger has room for.
-func (r *run) train(ctx context.Context, backend compute.Backend, t *target, canvas pipeline.Canvas, grids []float32, labels []int, o Options) error {
+// trainer is what computes a step, ready before an image is opened.
+type trainer struct {
+	engine  *dpsgd.Engine
+	draws   *draws
+	initial []float32 // Trainable vector at the start.
+}
+
+// newTrainer compiles the clipping engine on an empty batch: a trainable
+// parameter without a per-example gradient rule stops the run here, by name.
+func newTrainer(backend compute.Backend, c *Config, plan *Plan, t *target, canvas pipeline.Canvas, o Options) (*trainer, error) {
 	schedule, err := diffusion.NewSchedule(t.model.Scheduler)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	weights := denoiserWeights(t.model)
-	training := r.config.Training
-	engine, err := dpsgd.NewEngine(backend, dpsgd.EngineOptions{
-		Method: o.Engine, ClippingNorm: r.plan.Mechanism.ClippingNorm,
+	tr := &trainer{initial: weights.Flatten(t.trainable)}
+	if tr.draws, err = newDraws(canvas, len(t.model.Classes), schedule, c.Training, o.InsecureSeed); err != nil {
+		return nil, err
+	}
+	tr.engine, err = dpsgd.NewEngine(backend, dpsgd.EngineOptions{
+		Method: o.Engine, ClippingNorm: plan.Mechanism.ClippingNorm,
 		NN: nn.Options{Lowering: o.Lowering, Adapter: t.adapter}, Weights: weights, Trainable: t.trainable,
 		Loss: func(s *nn.Scope, inputs []*graph.Node) *graph.Node {
 			return pipeline.ExampleLoss(t.model, schedule, s, pipeline.NewLossInputs(inputs))
 		},
-		PhysicalBatchSize: physicalBatch(o.PhysicalBatchSize, training.Multiplicity), Workers: o.Workers,
+		PhysicalBatchSize: physicalBatch(o.PhysicalBatchSize, c.Training.Multiplicity), Workers: o.Workers,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer engine.Close()
-	source, err := newDraws(canvas, grids, labels, len(t.model.Classes), schedule, training, o.InsecureSeed)
-	if err != nil {
-		return err
+	if err := tr.engine.Prepare(tr.initial, tr.draws.fetch(0, nil)); err != nil {
+		tr.engine.Close()
+		return nil, fmt.Errorf("prepare the clipping engine: %w", err)
 	}
-	noise, sampler, err := r.secrets(len(labels), o)
-	if err != nil {
-		return err
-	}
+	return tr, nil
+}
 
-	initial := weights.Flatten(t.trainable)
-	if r.state != nil && len(r.state.Vector) != len(initial) {
-		return fmt.Errorf("checkpoint has %d trainable parameters, want %d", len(r.state.Vector), len(initial))
+// train makes the steps that the ledger has room for.
+func (r *run) train(ctx context.Context, t *trainer, o Options) error {
+	training := r.config.Training
+	noise, sampler, err := r.secrets(len(t.draws.labels), o)
+	if err != nil {
+		return err
+	}
+	if r.state != nil && len(r.state.Vector) != len(t.initial) {
+		return fmt.Errorf("checkpoint has %d trainable parameters, want %d", len(r.state.Vector), len(t.initial))
 	}
 	if r.state == nil {
-		r.state = &state{ConfigHash: r.hash, Vector: initial, EMA: optim.EMA{Decay: training.EMA}}
+		r.state = &state{ConfigHash: r.hash, Vector: t.initial, EMA: optim.EMA{Decay: training.EMA}}
 	}
 	s := r.state
 	// Steps that the ledger has and the checkpoint has not were released, or may
@@ -208,7 +228,7 @@ func (r *run) train(ctx context.Context, backend compute.Backend, t *target, can
 	for s.Step < m.Steps {
 		start := time.Now()
 		batch := sampler.Draw()
-		sum, _, err := engine.Sum(ctx, s.Vector, len(batch), source.fetch(s.Step, batch))
+		sum, _, err := t.engine.Sum(ctx, s.Vector, len(batch), t.draws.fetch(s.Step, batch))
 		if err != nil {
 			return errors.Join(err, r.save(&adam))
 		}
