@@ -122,6 +122,9 @@ func openData(c *Config, plan *Plan, path string) (*dataset.Set, error) {
 		path = c.Data.Path
 	}
 	set, err := dataset.Open(path, dataset.Options{Size: plan.Size, Channels: plan.Channels, Classes: plan.Classes, Labels: c.Data.Labels})
+	if err != nil && c.Data.Size == 0 {
+		return nil, fmt.Errorf("%w (data.size is not set, so it is the base model's %d pixels)", err, plan.Size)
+	}
 	if err != nil {
 		return nil, err
 	}
