@@ -73,6 +73,17 @@ func Conv2D(s *Scope, x *Node, out int, c Conv, o ConvOptions) *Node {
 	return s.adapt(Target{Path: s.path, In: in, Out: out, Conv: &c}, x, l.Output)
 }
 
+// smallMap is the largest output map, in pixels, whose convolution XLA on a CPU
+// computes faster as a product of windows than as it stands: by 2.5 for 4x4
+// maps of 64 channels, by nothing for 7x7.
+const smallMap = 16
+
+// windowed reports whether a convolution of x becomes a product of windows.
+func (l Lowering) windowed(x *Node, c Conv) bool {
+	d := x.Shape().Dimensions
+	return l == Patches || c.Size(d[1])*c.Size(d[2]) <= smallMap && d[1]*d[2] <= 4*smallMap
+}
+
 // convolve returns the convolution of x with w [kernel, kernel, in, out], plus b
 // [out] unless it is nil.
 func (s *Scope) convolve(x, w, b *Node, c Conv) *Node {
@@ -80,7 +91,7 @@ func (s *Scope) convolve(x, w, b *Node, c Conv) *Node {
 		y := Convolve(in[0], in[1]).Strides(c.stride()).PaddingPerDim([][2]int{c.Pad, c.Pad}).Done()
 		return addBias(y, in[2:])
 	}
-	if s.Lowering() != Patches {
+	if !s.Lowering().windowed(x, c) {
 		return plain(present(x, w, b))
 	}
 	d, kernel := x.Shape().Dimensions, w.Shape().Dimensions
