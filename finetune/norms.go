@@ -1,0 +1,61 @@
+package finetune
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gomlx/compute"
+
+	"github.com/scumble-dp/scumble/checkpoint"
+	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/pipeline"
+)
+
+// Norms says how long per-example gradients are before the first update.
+type Norms struct {
+	Examples     int     `json:"examples"`
+	Mean         float64 `json:"mean"`          // Mean L2 norm of an example's gradient, averaged over its draws.
+	Clipped      float64 `json:"clipped"`       // Share of the examples above the clipping norm.
+	ClippingNorm float64 `json:"clipping_norm"` // The config's.
+}
+
+// PublicNorms measures the per-example gradients of c's trainable set at its
+// starting point on PUBLIC images, such as samples of the base model. The noise
+// of every step is proportional to the clipping norm, so a clipping norm far
+// above what gradients reach buys noise for nothing, and one far below makes
+// every example count the same: half the mean is a fair first choice.
+//
+// Never call it with private images: its result has no noise and no ledger
+// entry. base is changed as NewPlan changes it.
+func PublicNorms(ctx context.Context, backend compute.Backend, c *Config, base *checkpoint.Model, public *dataset.Set, o Options) (*Norms, error) {
+	plan, target, err := NewPlan(backend, c, base)
+	if err != nil {
+		return nil, err
+	}
+	canvas, err := pipeline.NewCanvas(base, plan.Size, plan.Channels)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	t, err := newTrainer(backend, c, plan, target, canvas, o)
+	if err != nil {
+		return nil, err
+	}
+	defer t.engine.Close()
+	if t.draws.grids, err = encode(ctx, backend, base, canvas, public, o); err != nil {
+		return nil, err
+	}
+	batch := make([]int, public.Len())
+	t.draws.labels = make([]int, len(batch))
+	for i := range batch {
+		batch[i], t.draws.labels[i] = i, public.Labels[i]%len(plan.Classes)
+	}
+	_, stats, err := t.engine.Sum(ctx, t.initial, len(batch), t.draws.fetch(0, batch))
+	if err != nil {
+		return nil, err
+	}
+	n := stats.Examples - stats.NonFinite
+	if n == 0 {
+		return nil, fmt.Errorf("no public image has a finite gradient: the base model is broken")
+	}
+	return &Norms{Examples: n, Mean: stats.NormSum / float64(n), Clipped: float64(stats.Clipped) / float64(n), ClippingNorm: plan.Mechanism.ClippingNorm}, nil
+}
