@@ -4,7 +4,7 @@ GO ?= go
 DEMO_OUT ?= runs/demo
 DEMO_FLAGS ?=
 
-.PHONY: build demo test slow lint xla models clean
+.PHONY: build demo test slow fuzz lint xla models clean
 
 build: ## The command, ./scumble.
 	$(GO) build -o scumble ./cmd/scumble
@@ -18,6 +18,10 @@ test: ## All tests.
 
 slow: ## Also the slow statistical and training tests.
 	SCUMBLE_SLOW=1 $(GO) test -timeout 90m ./...
+
+fuzz: ## The accountant's parsers under Go's fuzzing engine: ten million inputs each, hours.
+	$(GO) test -run '^$$' -fuzz FuzzParseLedger -fuzztime 10000000x ./accountant
+	$(GO) test -run '^$$' -fuzz FuzzReadCases -fuzztime 10000000x ./accountant
 
 lint: ## Formatting, vet without cgo, and no machine paths.
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "gofmt: $$files"; exit 1; fi

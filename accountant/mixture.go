@@ -126,7 +126,7 @@ func (m *mixture) ratio(x float64, sh shift, logs []float64) float64 {
 
 // sampledLoss returns ln(1 - q + q e^u), accurate where it is near zero.
 func sampledLoss(u, q float64) float64 {
-	if u > 1 {
+	if u > 700 {
 		return u + math.Log(q+(1-q)*math.Exp(-u))
 	}
 	return math.Log1p(q * math.Expm1(u))
@@ -218,21 +218,30 @@ func (m *mixture) solve(g float64) float64 {
 
 // slope returns dL/dx = (E[c | x] + E[d | x]) / s², the centres' posterior means.
 func (m *mixture) slope(x float64) float64 {
-	mean := func(x float64, sh shift, logs []float64) float64 {
-		v := m.s * m.s
-		top := math.Inf(-1)
-		for j, c := range sh.centres {
-			top = max(top, logs[j]+c*(x-c/2)/v)
-		}
-		sum, first := 0.0, 0.0
-		for j, c := range sh.centres {
-			w := math.Exp(logs[j] + c*(x-c/2)/v - top)
-			sum += w
-			first += w * c
-		}
-		return first / sum
+	return (m.posterior(x, m.up, m.logUp) + m.posterior(-x, m.down, m.logDown)) / (m.s * m.s)
+}
+
+// posterior returns the mean centre of a shift given the point x.
+func (m *mixture) posterior(x float64, sh shift, logs []float64) float64 {
+	v := m.s * m.s
+	switch {
+	case len(sh.centres) == 1:
+		return sh.centres[0]
+	case len(sh.centres) == 2 && sh.centres[0] == 0:
+		c := sh.centres[1]
+		return c / (1 + math.Exp(logs[0]-logs[1]-c*(x-c/2)/v))
 	}
-	return (mean(x, m.up, m.logUp) + mean(-x, m.down, m.logDown)) / (m.s * m.s)
+	top := math.Inf(-1)
+	for j, c := range sh.centres {
+		top = max(top, logs[j]+c*(x-c/2)/v)
+	}
+	sum, first := 0.0, 0.0
+	for j, c := range sh.centres {
+		w := math.Exp(logs[j] + c*(x-c/2)/v - top)
+		sum += w
+		first += w * c
+	}
+	return first / sum
 }
 
 func (m *mixture) at(x float64) edge {
@@ -312,109 +321,15 @@ func (m *mixture) jitter(lo, hi float64) float64 {
 	return 8 * ulp * (4 + max(math.Abs(lo), math.Abs(hi)) + slope*x)
 }
 
-// moment integrates ln ∫ N(x; 0, s²) exp((1+λ) A(x) - λ B(x)) dx with A and B
-// the log ratios of P and Q to N(0, s²). The integrand is analytic and falls
-// like a Gaussian, so the trapezoidal rule converges exponentially: its error
-// is exp(-2π²s²/dx²) from the Gaussian and exp(-2π·πs²/dx) from the nearest
-// branch point, both below 1e-16 here.
+// moment returns the lnM of spectrum, rounded up; beyond its reach, +Inf.
 func (m *mixture) moment(lambda float64) float64 {
-	s := m.s
 	if m.kind == bothCertain { // Gaussian: λ(λ+1) μ²/2.
-		mu := (m.up.centres[0] + m.down.centres[0]) / s
+		mu := (m.up.centres[0] + m.down.centres[0]) / m.s
 		return lambda * (lambda + 1) * mu * mu / 2
 	}
-	cMin, cMax := m.up.centres[0], m.up.centres[len(m.up.centres)-1]
-	dMin, dMax := m.down.centres[0], m.down.centres[len(m.down.centres)-1]
-	// The log integrand has slope -x/s² + (1+λ)A' - λB', A' in [c]/s² and
-	// -B' in [d]/s²: all its peaks lie between lo and hi.
-	lo := min((1+lambda)*cMin, (1+lambda)*cMax) + min(lambda*dMin, lambda*dMax)
-	hi := max((1+lambda)*cMin, (1+lambda)*cMax) + max(lambda*dMin, lambda*dMax)
-	width := s // Of the narrowest peak.
-	if m.concave(lambda) {
-		var peak float64
-		peak, width = m.peak(lambda, lo, hi)
-		lo, hi = peak, peak
-	} else if lambda > 0 && dMax > dMin { // B'' is at most (span/2s²)².
-		width = 1 / math.Sqrt(1/(s*s)+lambda*(dMax-dMin)*(dMax-dMin)/(4*s*s*s*s))
-	} else if lambda < -1 && cMax > cMin {
-		width = 1 / math.Sqrt(1/(s*s)-(1+lambda)*(cMax-cMin)*(cMax-cMin)/(4*s*s*s*s))
+	s, ok := m.spectrum(lambda, 0)
+	if !ok {
+		return math.Inf(1)
 	}
-	dx := min(0.65*width, s*s/2)
-	lo, hi = lo-9*s, hi+9*s
-	first, last := math.Floor(lo/dx), math.Ceil(hi/dx)
-	scale := math.Log(dx / (s * math.Sqrt(2*math.Pi)))
-	// Most of the range is empty when s is small: remember the running top and
-	// skip what is 50 nats below it.
-	top, sum, small := math.Inf(-1), 0.0, 0.0
-	largest := 0.0
-	for i := first; i <= last; i++ {
-		x := i * dx
-		t := 0.0
-		if lambda != -1 {
-			t += (1 + lambda) * m.ratio(x, m.up, m.logUp)
-		}
-		if lambda != 0 {
-			t -= lambda * m.ratio(-x, m.down, m.logDown)
-		}
-		base := scale - x*x/(2*s*s)
-		if base > -45 {
-			largest = max(largest, math.Abs(t))
-			if largest < 1 {
-				small += math.Exp(base) * math.Expm1(t)
-			}
-		}
-		e := base + t
-		if e > top {
-			sum = sum*math.Exp(top-e) + 1
-			top = e
-		} else if e > top-50 {
-			sum += math.Exp(e - top)
-		}
-	}
-	if largest < 1 {
-		return math.Log1p(small) // Keeps tiny moments to relative accuracy.
-	}
-	return top + math.Log(sum)
-}
-
-// concave says that the log integrand of moment has one peak and falls from it
-// at least like N(0, s²): A and B are convex in x, and count here with
-// negative factors.
-func (m *mixture) concave(lambda float64) bool {
-	upFlat, downFlat := len(m.up.centres) == 1, len(m.down.centres) == 1
-	return (upFlat || lambda <= -1) && (downFlat || lambda >= 0)
-}
-
-// peak finds the peak of a concave log integrand by bisection on its slope,
-// and its width there as a standard deviation.
-func (m *mixture) peak(lambda, lo, hi float64) (at, width float64) {
-	value := func(x float64) float64 {
-		return (1+lambda)*m.ratio(x, m.up, m.logUp) - lambda*m.ratio(-x, m.down, m.logDown)
-	}
-	slope := func(x, step float64) float64 {
-		return (value(x+step)-value(x-step))/(2*step) - x/(m.s*m.s)
-	}
-	for range 60 {
-		if hi-lo <= 1e-2*m.s {
-			break
-		}
-		mid := lo + (hi-lo)/2
-		if slope(mid, 1e-4*m.s) > 0 {
-			lo = mid
-		} else {
-			hi = mid
-		}
-	}
-	at = lo + (hi-lo)/2
-	// The curvature may grow to one side: take the largest within a width.
-	width = m.s
-	for range 3 {
-		steepest := 1 / (m.s * m.s)
-		for _, x := range [3]float64{at - width, at, at + width} {
-			step := 0.1 * width
-			steepest = max(steepest, (slope(x-step, 1e-3*width)-slope(x+step, 1e-3*width))/(2*step))
-		}
-		width = max(1/math.Sqrt(steepest), 1e-3*m.s)
-	}
-	return at, width
+	return s.lnM + s.lnErr
 }

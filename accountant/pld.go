@@ -20,9 +20,9 @@ type Result struct {
 	// Order is the Rényi order of the claim; for PLD, of the tilt.
 	Order float64 `json:"order,omitempty"`
 	// Mesh is the distance of the grid points of the privacy loss; zero means
-	// no grid.
+	// that no grid was needed.
 	Mesh float64 `json:"mesh,omitempty"`
-	// Points is the length of the composed distribution.
+	// Points is the length of the composed distribution, or of its transform.
 	Points int `json:"points,omitempty"`
 	// Slack is the part of Epsilon, or of ln Delta, added to cover rounding.
 	Slack float64 `json:"slack,omitempty"`
@@ -41,10 +41,11 @@ type Accountant interface {
 // argument that its claims are upper bounds, rounding included. The zero value
 // is ready to use.
 type PLD struct {
-	// Mesh is the distance of grid points. Zero chooses one that moves epsilon
-	// by about one part in 1e5 where that is fast, and says so in Result.Mesh.
+	// Mesh is the distance of grid points. Zero needs no grid where the loss can be
+	// inverted; elsewhere it chooses one that moves epsilon by about one part in
+	// 1e5 where that is fast, and says so in Result.Mesh.
 	Mesh float64
-	// UpperOnly leaves Result.Lower zero and saves a third of the time.
+	// UpperOnly leaves Result.Lower zero and saves a third of the time on a grid.
 	UpperOnly bool
 }
 
@@ -86,7 +87,18 @@ func (a PLD) solve(events []Event, n Neighboring, delta, epsilon float64, forEps
 		return result, nil
 	}
 	worst, worstValue := query{}, math.Inf(-1)
+	lower := 0.0
 	for _, d := range dirs {
+		if a.Mesh == 0 {
+			q := query{d: d, delta: delta, epsilon: epsilon, forEpsilon: forEpsilon}
+			if low, high, ok := q.inverted(); ok {
+				lower = max(lower, low)
+				if high > worstValue {
+					worst, worstValue = q, high
+				}
+				continue
+			}
+		}
 		q := a.ask(d, delta, epsilon, forEpsilon)
 		// A direction whose Chernoff bound is below another's answer cannot
 		// be the worse one.
@@ -107,7 +119,10 @@ func (a PLD) solve(events []Event, n Neighboring, delta, epsilon float64, forEps
 		result.Delta = worstValue
 	}
 	if !a.UpperOnly {
-		result.Lower = max(0, min(worst.bounded(downward), worstValue))
+		if worst.h > 0 {
+			lower = max(lower, worst.bounded(downward))
+		}
+		result.Lower = max(0, min(lower, worstValue))
 	}
 	return result, nil
 }

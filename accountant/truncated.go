@@ -111,3 +111,67 @@ func (u *union) jitter(lo, hi float64) float64 {
 	}
 	return j
 }
+
+// spectrum puts the nodes of all parts together.
+func (u *union) spectrum(lambda, limit float64) (spectrum, bool) {
+	parts, lnM, ok := u.spectra(lambda, limit)
+	if !ok {
+		return spectrum{}, false
+	}
+	lnErr := 0.0
+	for _, p := range parts {
+		lnErr = max(lnErr, p.lnErr+ulp*(16+4*math.Abs(p.lnM)))
+	}
+	all := spectrum{lambda: lambda, limit: limit, lnM: lnM, lnErr: lnErr}
+	for i, p := range parts {
+		share := math.Exp(math.Log(u.weights[i]) + p.lnM - lnM)
+		for k, w := range p.weight {
+			all.weight, all.loss = append(all.weight, share*w), append(all.loss, p.loss[k])
+		}
+		all.mean += share * p.mean
+		// A share has the error of its lnM and of the union's.
+		err := p.lnErr + lnErr
+		all.missing += share * p.missing
+		all.most += share * (p.most + err)
+		all.perY += share * (p.perY + err*p.meanSize())
+		all.shift += share * p.shift
+	}
+	for k, w := range all.weight {
+		all.variance += w * (all.loss[k] - all.mean) * (all.loss[k] - all.mean)
+	}
+	return all, true
+}
+
+// spectra returns the spectra of the parts, and ln E_P[exp(λL)] of the union.
+func (u *union) spectra(lambda, limit float64) (parts []spectrum, lnM float64, ok bool) {
+	var terms []float64
+	for i, p := range u.parts {
+		s, ok := p.(smooth).spectrum(lambda, limit)
+		if !ok {
+			return nil, 0, false
+		}
+		parts, terms = append(parts, s), append(terms, math.Log(u.weights[i])+s.lnM)
+	}
+	return parts, logSumExp(terms), true
+}
+
+// envelope mixes those of the parts: |Σ w φ| <= Σ w |φ|.
+func (u *union) envelope(lambda, lnM float64) func(limit float64) float64 {
+	parts, _, ok := u.spectra(lambda, 0)
+	if !ok {
+		return func(float64) float64 { return 0 }
+	}
+	envelopes, shares := make([]func(float64) float64, len(parts)), make([]float64, len(parts))
+	for i, p := range parts {
+		envelopes[i] = u.parts[i].(smooth).envelope(lambda, p.lnM)
+		shares[i] = math.Exp(math.Log(u.weights[i]) + p.lnM - lnM)
+	}
+	return func(limit float64) float64 {
+		// 1 - Σ w |φ| = Σ w (1 - |φ|), where nothing is lost near 1.
+		d := 0.0
+		for i, e := range envelopes {
+			d -= shares[i] * math.Expm1(e(limit))
+		}
+		return math.Log1p(-min(d*(1-1e-6), 1-1e-9))
+	}
+}

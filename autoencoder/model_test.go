@@ -85,7 +85,7 @@ func TestMatchesDiffusers(t *testing.T) {
 		}
 		w := weights(t, "testdata/diffusion_pytorch_model.safetensors", specs)
 		io := record(t, "testdata/io.safetensors")
-		lowerings := map[string]nn.Lowering{"native": nn.Native}
+		lowerings := map[string]nn.Lowering{"as for xla": nn.LoweringFor("xla")}
 		if strings.HasSuffix(t.Name(), "/go") { // XLA takes seconds to compile each.
 			lowerings["patches"] = nn.Patches
 		}

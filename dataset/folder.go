@@ -2,16 +2,17 @@ package dataset
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"image"
 	"image/color"
+	"image/gif"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	// The formats that image.Decode knows.
-	_ "image/gif"
+	// The formats that image.Decode knows, with gif.
 	_ "image/jpeg"
 	_ "image/png"
 
@@ -20,9 +21,10 @@ import (
 )
 
 // OpenFolder reads a folder that holds one folder of images for each class:
-// CLASS/NAME.png (or jpg, jpeg, gif, bmp, webp). Names that start with a dot are
-// passed over; anything else that is not an image is an error that names it.
-// All images must be opaque, square and of one size.
+// CLASS/NAME.png (or jpg, jpeg, gif, bmp, webp). Names that start with a dot,
+// Thumbs.db and desktop.ini are passed over; anything else that is not an image
+// is an error that names it. Links are followed. All images must be opaque,
+// square, of one frame and of one size.
 func OpenFolder(dir string, o Options) (*Set, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -73,7 +75,7 @@ func classFolders(dir string) ([]string, error) {
 		return nil, openError(dir, err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
+		if passedOver(e.Name()) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
@@ -98,7 +100,7 @@ func imageFiles(dir string) ([]string, error) {
 		return nil, openError(dir, err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
+		if passedOver(e.Name()) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
@@ -109,6 +111,8 @@ func imageFiles(dir string) ([]string, error) {
 		switch ext := strings.ToLower(filepath.Ext(path)); {
 		case info.IsDir():
 			return nil, invalid(path, "put all images of a class in one folder", "a folder within a class, want images")
+		case !info.Mode().IsRegular():
+			return nil, invalid(path, "move it away", "not a file, want an image")
 		case !slices.Contains([]string{".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp"}, ext):
 			return nil, invalid(path, "move it away or convert it", "not an image we read, want png, jpg, gif, bmp or webp")
 		}
@@ -187,7 +191,10 @@ func decode(data []byte, check func(width, height int) *Error) (img image.Image,
 			img, err = nil, invalid("", "the file is damaged", "cannot decode the image")
 		}
 	}()
-	config, _, err := image.DecodeConfig(bytes.NewReader(data))
+	if len(data) == 0 {
+		return nil, invalid("", "replace the file", "the file is empty, want an image")
+	}
+	config, format, err := image.DecodeConfig(bytes.NewReader(data))
 	if err != nil {
 		return nil, unreadable(err)
 	}
@@ -201,7 +208,33 @@ func decode(data []byte, check func(width, height int) *Error) (img image.Image,
 	if img.Bounds().Dx() != config.Width || img.Bounds().Dy() != config.Height {
 		return nil, invalid("", "save it as png", "the first frame does not fill the image")
 	}
+	if format == "gif" && manyFrames(data) || format == "png" && animatedPNG(data) {
+		return nil, invalid("", "save the frame that is meant as png", "the image is animated, want one frame")
+	}
 	return img, nil
+}
+
+// manyFrames says whether a GIF has a second frame. A decoder that fails behind
+// the first one has met a second, or garbage: neither is one whole image.
+func manyFrames(data []byte) bool {
+	all, err := gif.DecodeAll(bytes.NewReader(data))
+	return err != nil || len(all.Image) > 1
+}
+
+// animatedPNG says whether a PNG, which was decoded, has a chunk acTL with more
+// than one frame before its pixels.
+func animatedPNG(data []byte) bool {
+	for at := len("\x89PNG\r\n\x1a\n"); at+12 <= len(data); {
+		size, kind := binary.BigEndian.Uint32(data[at:]), string(data[at+4:at+8])
+		switch {
+		case kind == "IDAT" || uint64(size) > uint64(len(data)-at-12):
+			return false
+		case kind == "acTL" && size >= 4:
+			return binary.BigEndian.Uint32(data[at+8:]) > 1
+		}
+		at += 12 + int(size)
+	}
+	return false
 }
 
 // unreadable keeps the one cause that is safe to print.

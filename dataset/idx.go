@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // IDX is the format of MNIST (http://yann.lecun.com/exdb/mnist/): two zero
@@ -213,6 +214,8 @@ func openError(path string, err error) error {
 		return invalid(path, "check the path", "no such file or folder")
 	case errors.Is(err, os.ErrPermission):
 		return invalid(path, "allow it for the user who runs scumble", "no permission to read")
+	case errors.Is(err, syscall.ELOOP):
+		return invalid(path, "remove it or point it at an image", "a link that leads to itself")
 	}
 	return fmt.Errorf("open data set: %w", err)
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // writeFile writes a file that appears whole or not at all.
@@ -72,8 +71,8 @@ func WriteFolder(dir string, s *Set) (err error) {
 		}
 	}()
 	for _, class := range s.Classes {
-		if class == "" || strings.HasPrefix(class, ".") || strings.ContainsAny(class, `/\`) {
-			return fmt.Errorf("class %q cannot name a folder: %w", class, ErrInvalid)
+		if err := CheckClassName(class); err != nil {
+			return err
 		}
 		if err := os.Mkdir(filepath.Join(temp, class), 0o755); err != nil {
 			return err

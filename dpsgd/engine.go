@@ -2,8 +2,10 @@ package dpsgd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
@@ -145,6 +147,31 @@ func (e *Engine) Prepare(trainable []float32, fetch Fetch) error {
 	return err
 }
 
+// Pace measures how long an example takes, in seconds, with all workers busy
+// on empty batches: it reads no example. Call it after Prepare.
+func (e *Engine) Pace(trainable []float32, fetch Fetch) (float64, error) {
+	vector, err := e.program.Vector(trainable)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = vector.FinalizeAll() }()
+	const rounds = 2
+	errs := make([]error, e.workers)
+	start := time.Now()
+	var wg sync.WaitGroup
+	for w := range e.workers {
+		wg.Go(func() {
+			for range rounds {
+				if _, err := e.run(vector, nil, fetch); err != nil {
+					errs[w] = err
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(start).Seconds() / float64(rounds*e.workers*e.examples), errors.Join(errs...)
+}
+
 // Sum returns the clipped sum over a logical batch of n examples at the
 // trainable vector. n may be zero: the sum of no examples is zero, and is
 // released with noise as any other.
@@ -159,7 +186,7 @@ func (e *Engine) Sum(ctx context.Context, trainable []float32, n int, fetch Fetc
 	defer func() { _ = vector.FinalizeAll() }()
 
 	batches := (n + e.examples - 1) / e.examples
-	parts := make([]*part, batches)
+	parts := fold{sum: sum, stats: &stats, early: map[int]*part{}}
 	work := make(chan int)
 	failed := make(chan error, e.workers)
 	ctx, cancel := context.WithCancel(ctx)
@@ -178,7 +205,7 @@ func (e *Engine) Sum(ctx context.Context, trainable []float32, n int, fetch Fetc
 					cancel()
 					return
 				}
-				parts[b] = p
+				parts.add(b, p)
 			}
 		})
 	}
@@ -200,13 +227,32 @@ feed:
 	if err := ctx.Err(); err != nil {
 		return nil, stats, err
 	}
-	for _, p := range parts { // In order, so that the sum does not depend on timing.
-		sum.add(p.sum)
-		stats.Clipped += p.stats.Clipped
-		stats.NonFinite += p.stats.NonFinite
-		stats.NormSum += p.stats.NormSum
-	}
 	return sum, stats, nil
+}
+
+// fold adds parts in the order of the logical batch, so that the sum does not
+// depend on timing, and keeps only those that are early: memory does not grow
+// with the number of parts.
+type fold struct {
+	mu    sync.Mutex
+	sum   *Sum
+	stats *Stats
+	next  int
+	early map[int]*part
+}
+
+func (f *fold) add(at int, p *part) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.early[at] = p
+	for p := f.early[f.next]; p != nil; p = f.early[f.next] {
+		delete(f.early, f.next)
+		f.next++
+		f.sum.add(p.sum)
+		f.stats.Clipped += p.stats.Clipped
+		f.stats.NonFinite += p.stats.NonFinite
+		f.stats.NormSum += p.stats.NormSum
+	}
 }
 
 // part is the clipped sum of one physical batch.

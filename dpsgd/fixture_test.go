@@ -251,7 +251,7 @@ func TestDiffusersGradients(t *testing.T) {
 				l := nn.Patches
 				if b != backendtest.Open(t, "go") {
 					slow(t) // XLA compiles for many seconds.
-					l = nn.Native
+					l = nn.LoweringFor("xla")
 				}
 				for _, method := range []Method{BookKeeping, PerExampleLoop} {
 					t.Run(string(method), func(t *testing.T) { f.check(t, b, l, method) })

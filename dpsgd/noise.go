@@ -20,6 +20,9 @@ const latticeBits = 20
 type Noise struct {
 	rng      *rand.Rand
 	insecure bool
+
+	gaussian *discreteGaussian // Of the last standard deviation in lattice steps.
+	sigma    float64
 }
 
 // NewNoise returns a source with a fresh secret key.
@@ -58,25 +61,34 @@ const chunk = 1 << 15
 // data set: the low bits of a floating-point sum tell nothing (Mironov 2012;
 // https://arxiv.org/abs/2207.13793).
 //
+// The noise is discrete Gaussian. With a standard deviation of 2^20 steps or
+// more that is also the Gaussian rounded to the lattice, which is a
+// function of the Gaussian mechanism's output: probabilities of the two
+// differ by a factor 1 + (z²-1)/24σ² at z standard deviations, less than 6e-12
+// anywhere.
+//
 // Chunks are made in parallel. Each has a ChaCha8 stream of its own, keyed from
 // the source in order, so that a seeded source gives the same noise however
 // many processors there are.
 func (n *Noise) addLattice(values []float64, std, step float64) {
+	if sigma := std / step; sigma != n.sigma {
+		n.gaussian, n.sigma = newDiscreteGaussian(sigma), sigma
+	}
 	chunks := (len(values) + chunk - 1) / chunk
-	streams := make([]*rand.Rand, chunks)
+	streams := make([]*rand.ChaCha8, chunks)
 	for i := range streams {
 		var key [32]byte
 		for j := 0; j < len(key); j += 8 {
 			binary.LittleEndian.PutUint64(key[j:], n.rng.Uint64())
 		}
-		streams[i] = rand.New(rand.NewChaCha8(key))
+		streams[i] = rand.NewChaCha8(key)
 	}
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(chunks, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < chunks; i = int(next.Add(1)) - 1 {
-				addStream(streams[i], values[i*chunk:min(len(values), (i+1)*chunk)], std, step)
+				n.gaussian.addStream(streams[i], values[i*chunk:min(len(values), (i+1)*chunk)], step)
 			}
 		})
 	}
@@ -85,9 +97,9 @@ func (n *Noise) addLattice(values []float64, std, step float64) {
 
 // addStream is addLattice for one chunk. step is a power of two, so that
 // scaling by it and by its inverse is exact.
-func addStream(rng *rand.Rand, values []float64, std, step float64) {
-	scale, inverse := std/step, 1/step
+func (g *discreteGaussian) addStream(rng *rand.ChaCha8, values []float64, step float64) {
+	inverse := 1 / step
 	for i, v := range values {
-		values[i] = step * (math.RoundToEven(v*inverse) + math.RoundToEven(rng.NormFloat64()*scale))
+		values[i] = step * (math.RoundToEven(v*inverse) + float64(g.sample(rng)))
 	}
 }

@@ -24,6 +24,7 @@ type ClassifierOptions struct {
 	BatchSize    int     // Zero means 64.
 	LearningRate float64 // Zero means 2e-3.
 	Seed         uint64
+	Kind         Classifier // Empty means CNN. One of those that are trained.
 
 	Lowering nn.Lowering
 	Workers  int // Calls to the backend at the same time. Zero means 1.
@@ -48,17 +49,28 @@ func classifier(s *nn.Scope, x *graph.Node, classes int) *graph.Node {
 	return nn.Dense(s.In("dense2"), x, classes, nn.DenseOptions{})
 }
 
+// network returns the classifier's graph.
+func (c Classifier) network(s *nn.Scope, x *graph.Node, classes int) *graph.Node {
+	flat := func() *graph.Node { return graph.Reshape(x, x.Shape().Dimensions[0], -1) }
+	switch c {
+	case MLP:
+		x = nn.SiLU(nn.Dense(s.In("dense1"), flat(), 256, nn.DenseOptions{}))
+		x = nn.SiLU(nn.Dense(s.In("dense2"), x, 128, nn.DenseOptions{}))
+		return nn.Dense(s.In("dense3"), x, classes, nn.DenseOptions{})
+	case LogisticRegression:
+		return nn.Dense(s.In("dense"), flat(), classes, nn.DenseOptions{ZeroInit: true})
+	}
+	return classifier(s, x, classes)
+}
+
 // TrainAndScore trains the classifier on train and scores it on test. Both
 // have labels over the same classes.
 func TrainAndScore(ctx context.Context, backend compute.Backend, train, test *dataset.Set, o ClassifierOptions) (Score, error) {
-	if train.Len() == 0 || test.Len() == 0 {
-		return Score{}, fmt.Errorf("classifier has %d training and %d test images, want at least one of each", train.Len(), test.Len())
+	if err := checkSets(train, test); err != nil {
+		return Score{}, err
 	}
-	if train.Height != test.Height || train.Width != test.Width || train.Channels != test.Channels {
-		return Score{}, fmt.Errorf("training images are %dx%dx%d, test images %dx%dx%d, want the same", train.Height, train.Width, train.Channels, test.Height, test.Width, test.Channels)
-	}
-	if train.Labels == nil || test.Labels == nil || len(train.Classes) != len(test.Classes) {
-		return Score{}, fmt.Errorf("training images have %d classes, test images %d, want the same labels", len(train.Classes), len(test.Classes))
+	if o.Kind != "" && !o.Kind.Trained() {
+		return Score{}, fmt.Errorf("classifier %q is not trained by steps; use ScoreClassifier", o.Kind)
 	}
 	steps, batch, rate := orInt(o.Steps, 1200), orInt(o.BatchSize, 64), o.LearningRate
 	if rate == 0 {
@@ -71,7 +83,7 @@ func TrainAndScore(ctx context.Context, backend compute.Backend, train, test *da
 	}
 	classes := len(train.Classes)
 	height, width, channels := train.Height, train.Width, train.Channels
-	build := func(s *nn.Scope, x *graph.Node) *graph.Node { return classifier(s, x, classes) }
+	build := func(s *nn.Scope, x *graph.Node) *graph.Node { return o.Kind.network(s, x, classes) }
 	specs, err := nn.Collect(backend, nn.Options{Lowering: o.Lowering}, func(s *nn.Scope) {
 		build(s, graph.Zeros(s.Graph(), shapes.Make(dtypes.Float32, 1, height, width, channels)))
 	})
@@ -119,6 +131,20 @@ func TrainAndScore(ctx context.Context, backend compute.Backend, train, test *da
 	return score(ctx, backend, weights, test, o.Lowering, build)
 }
 
+// checkSets says whether a classifier trained on train can be scored on test.
+func checkSets(train, test *dataset.Set) error {
+	if train.Len() == 0 || test.Len() == 0 {
+		return fmt.Errorf("classifier has %d training and %d test images, want at least one of each", train.Len(), test.Len())
+	}
+	if train.Height != test.Height || train.Width != test.Width || train.Channels != test.Channels {
+		return fmt.Errorf("training images are %dx%dx%d, test images %dx%dx%d, want the same", train.Height, train.Width, train.Channels, test.Height, test.Width, test.Channels)
+	}
+	if train.Labels == nil || test.Labels == nil || len(train.Classes) != len(test.Classes) {
+		return fmt.Errorf("training images have %d classes, test images %d, want the same labels", len(train.Classes), len(test.Classes))
+	}
+	return nil
+}
+
 // score classifies the test images.
 func score(ctx context.Context, backend compute.Backend, weights *nn.Weights, test *dataset.Set, lowering nn.Lowering, build func(*nn.Scope, *graph.Node) *graph.Node) (Score, error) {
 	const batch = 64
@@ -129,8 +155,7 @@ func score(ctx context.Context, backend compute.Backend, weights *nn.Weights, te
 	}
 	defer program.Close()
 	classes := len(test.Classes)
-	right, count := make([]float64, classes), make([]float64, classes)
-	total := 0.0
+	predicted := make([]int, 0, test.Len())
 	for at := 0; at < test.Len(); at += batch {
 		if err := ctx.Err(); err != nil {
 			return Score{}, err
@@ -155,12 +180,22 @@ func score(ctx context.Context, backend compute.Backend, weights *nn.Weights, te
 					best = c
 				}
 			}
-			label := test.Labels[at+k]
-			count[label]++
-			if best == label {
-				right[label]++
-				total++
-			}
+			predicted = append(predicted, best)
+		}
+	}
+	return scoreOf(predicted, test), nil
+}
+
+// scoreOf counts the test images whose label was predicted.
+func scoreOf(predicted []int, test *dataset.Set) Score {
+	classes := len(test.Classes)
+	right, count := make([]float64, classes), make([]float64, classes)
+	total := 0.0
+	for i, label := range test.Labels {
+		count[label]++
+		if predicted[i] == label {
+			right[label]++
+			total++
 		}
 	}
 	s := Score{Accuracy: total / float64(test.Len()), PerClass: make([]float64, classes), Tests: test.Len()}
@@ -169,7 +204,7 @@ func score(ctx context.Context, backend compute.Backend, weights *nn.Weights, te
 			s.PerClass[c] = right[c] / count[c]
 		}
 	}
-	return s, nil
+	return s
 }
 
 // augment appends image i, turned, scaled and moved a little at random, as

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"reflect"
 	"regexp"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/scumble-dp/scumble/accountant"
 	"github.com/scumble-dp/scumble/adapter"
+	"github.com/scumble-dp/scumble/dataset"
 	"github.com/scumble-dp/scumble/optim"
 )
 
@@ -57,6 +59,11 @@ type Privacy struct {
 	Epsilon     float64 `yaml:"epsilon" json:"epsilon"`
 	Delta       float64 `yaml:"delta" json:"delta"`
 	Neighboring string  `yaml:"neighboring" json:"neighboring"` // "" means add-or-remove.
+
+	// PreviousRuns names earlier runs on the same private images, by run
+	// directory or ledger file. Epsilon and Delta are then the budget of all of
+	// them and this run together.
+	PreviousRuns []string `yaml:"previous_runs,omitempty" json:"previous_runs,omitempty"`
 }
 
 // AttentionConfig of method attention.
@@ -171,12 +178,18 @@ func (c *Config) Validate() error {
 		return bad("data.path is missing, want a folder of images or IDX files")
 	case c.Data.Examples < 1:
 		return bad("data.examples is %d, want the public number of examples, at least 1", c.Data.Examples)
+	case c.Data.Size != 0 && (c.Data.Size < dataset.MinSize || c.Data.Size > dataset.MaxSize):
+		return bad("data.size is %d pixels, want %d to %d, or 0 for the base model's", c.Data.Size, dataset.MinSize, dataset.MaxSize)
 	case c.Data.Channels != 0 && c.Data.Channels != 1 && c.Data.Channels != 3:
 		return bad("data.channels is %d, want 1 or 3", c.Data.Channels)
 	case !(p.Epsilon > 0):
 		return bad("privacy.epsilon is %g, want positive", p.Epsilon)
+	case p.Epsilon > maxEpsilon:
+		return bad("privacy.epsilon is %g, want at most %g: above that nothing is protected", p.Epsilon, float64(maxEpsilon))
 	case !(p.Delta > 0 && p.Delta < 1):
 		return bad("privacy.delta is %g, want in (0, 1)", p.Delta)
+	case p.Delta < minDelta:
+		return bad("privacy.delta is %g, want at least %g", p.Delta, minDelta)
 	case p.Delta >= 1/float64(c.Data.Examples):
 		return bad("privacy.delta is %g, want below 1/data.examples = %.3g: a larger one would allow releasing whole examples", p.Delta, 1/float64(c.Data.Examples))
 	case p.Neighboring != accountant.AddOrRemove.String():
@@ -189,10 +202,10 @@ func (c *Config) Validate() error {
 		return bad("privacy.delta is %g, not below the chance %.3g that an image is drawn at all: such a claim would hold without noise", p.Delta, t.ExpectedBatchSize/float64(c.Data.Examples)*float64(t.Steps))
 	case t.Multiplicity < 1:
 		return bad("training.multiplicity is %d, want at least 1", t.Multiplicity)
-	case !(t.ClippingNorm > 0):
-		return bad("training.clipping_norm is %g, want positive", t.ClippingNorm)
-	case !(t.LearningRate > 0):
-		return bad("training.learning_rate is %g, want positive", t.LearningRate)
+	case !(t.ClippingNorm > 0) || math.IsInf(t.ClippingNorm, 1):
+		return bad("training.clipping_norm is %g, want positive and finite", t.ClippingNorm)
+	case !(t.LearningRate > 0) || math.IsInf(t.LearningRate, 1):
+		return bad("training.learning_rate is %g, want positive and finite", t.LearningRate)
 	case t.Schedule != optim.Constant && t.Schedule != optim.Cosine && t.Schedule != optim.Linear:
 		return bad("training.schedule is %q, want constant, cosine or linear", t.Schedule)
 	case t.Warmup < 0 || t.Warmup >= t.Steps:
@@ -207,6 +220,8 @@ func (c *Config) Validate() error {
 		return bad("attention.first_layer is %d, want at least 0", c.Attention.FirstLayer)
 	case c.LoDA.Rank < 1:
 		return bad("loda.rank is %d, want at least 1", c.LoDA.Rank)
+	case !(c.LoDA.Alpha >= 0) || math.IsInf(c.LoDA.Alpha, 1):
+		return bad("loda.alpha is %g, want positive and finite, or 0 for the rank", c.LoDA.Alpha)
 	case c.LoDA.Core != adapter.LinearCore && c.LoDA.Core != adapter.NonLinearCore:
 		return bad("loda.core is %q, want linear or non-linear", c.LoDA.Core)
 	case c.LoDA.Kernel < 1:
@@ -217,8 +232,43 @@ func (c *Config) Validate() error {
 		return bad("sampling.steps is %d, want at least 1", c.Sampling.Steps)
 	case !(c.Sampling.Eta >= 0 && c.Sampling.Eta <= 1):
 		return bad("sampling.eta is %g, want in [0, 1]", c.Sampling.Eta)
-	case !(c.Sampling.GuidanceScale >= 0):
-		return bad("sampling.guidance_scale is %g, want at least 0", c.Sampling.GuidanceScale)
+	case !(c.Sampling.GuidanceScale >= 0) || math.IsInf(c.Sampling.GuidanceScale, 1):
+		return bad("sampling.guidance_scale is %g, want at least 0 and finite", c.Sampling.GuidanceScale)
+	}
+	for i, path := range p.PreviousRuns {
+		if path == "" {
+			return bad("privacy.previous_runs has no path at place %d, want a run directory or its %s", i+1, LedgerFile)
+		}
+	}
+	if len(c.Data.Classes) > 0 {
+		if err := checkClassNames(c.Data.Classes); err != nil {
+			return bad("data.classes: %s", err)
+		}
+	}
+	return nil
+}
+
+// Limits of the accountant.
+const (
+	maxEpsilon = 1e6
+	minDelta   = 1e-100
+)
+
+// checkClassNames refuses names that the released images could not be filed
+// under, before anything is spent: each names a folder.
+func checkClassNames(names []string) error {
+	if n := len(names); n < dataset.MinClasses || n > dataset.MaxClasses {
+		return fmt.Errorf("%d names, want %d to %d", n, dataset.MinClasses, dataset.MaxClasses)
+	}
+	seen := map[string]bool{}
+	for _, name := range names {
+		if err := dataset.CheckClassName(name); err != nil {
+			return err
+		}
+		if seen[name] {
+			return fmt.Errorf("%q is there twice, want different names", name)
+		}
+		seen[name] = true
 	}
 	return nil
 }

@@ -13,6 +13,11 @@
 // exists. The update divides by the expected batch size of the config, never by
 // a count. Weights, optimizer state and averages are functions of noised sums.
 //
+// Earlier runs on the same images that the config names are part of the claim:
+// the noise is calibrated so that all of them and this run together keep the
+// budget, the ledger begins with what they are charged, and the release holds
+// their ledgers.
+//
 // Public inputs, declared by the config and never read off the data: number of
 // examples, image size, channels, class names, and every hyperparameter.
 package finetune

@@ -3,7 +3,6 @@ package finetune
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/gomlx/compute"
 
@@ -17,8 +16,10 @@ import (
 // private image is opened.
 type Plan struct {
 	Method               Method          `json:"method"`
-	Epsilon              float64         `json:"epsilon"` // Of the whole run, at most the one asked for.
-	EpsilonRDP           float64         `json:"epsilon_rdp"`
+	Epsilon              float64         `json:"epsilon"`          // Of this run and all earlier ones together, at most the one asked for.
+	EpsilonAlone         float64         `json:"epsilon_alone"`    // Of this run alone.
+	EpsilonPrevious      float64         `json:"epsilon_previous"` // Of all earlier runs together.
+	EpsilonRDP           float64         `json:"epsilon_rdp"`      // Epsilon by the Rényi accountant, as a cross-check.
 	Delta                float64         `json:"delta"`
 	Neighboring          string          `json:"neighboring"`
 	Mechanism            dpsgd.Mechanism `json:"mechanism"`
@@ -30,6 +31,9 @@ type Plan struct {
 	TotalParameters      int             `json:"total_parameters"` // Of the denoiser.
 	AttentionModules     []string        `json:"attention_modules,omitempty"`
 	ExpectedDrawsPerStep float64         `json:"expected_draws_per_step"`
+	Previous             []Previous      `json:"previous_runs,omitempty"`
+
+	ledgers []previousLedger // That Previous was read from.
 }
 
 // Event returns the accounting event of the given number of steps.
@@ -37,16 +41,28 @@ func (p *Plan) Event(steps int) accountant.Event {
 	return accountant.DPSGD(p.Mechanism.NoiseMultiplier, p.Mechanism.SamplingProbability, steps)
 }
 
-// Spent returns the claim after a number of steps.
+// events returns what earlier runs and a number of steps of this one do.
+func (p *Plan) events(steps int) []accountant.Event {
+	events := earlierEvents(p.Previous)
+	if steps > 0 {
+		events = accountant.Group(append(events, p.Event(steps)))
+	}
+	return events
+}
+
+// Spent returns the claim after a number of steps, earlier runs included.
 func (p *Plan) Spent(steps int) (accountant.Result, error) {
-	if steps == 0 {
+	events := p.events(steps)
+	if len(events) == 0 {
 		return accountant.Result{Delta: p.Delta}, nil
 	}
-	return accountant.PLD{}.Epsilon([]accountant.Event{p.Event(steps)}, accountant.AddOrRemove, p.Delta)
+	return accountant.PLD{}.Epsilon(events, accountant.AddOrRemove, p.Delta)
 }
 
 // NewPlan computes the plan of a config, and prepares the model for it. It
-// reads the names of class folders, which are public, and no image.
+// reads the ledgers of earlier runs and the names of class folders, which are
+// public, and no image. The error wraps [accountant.ErrBudget] when earlier
+// runs have left nothing to spend.
 func NewPlan(backend compute.Backend, c *Config, base *checkpoint.Model) (*Plan, *target, error) {
 	if err := c.Validate(); err != nil {
 		return nil, nil, err
@@ -60,8 +76,11 @@ func NewPlan(backend compute.Backend, c *Config, base *checkpoint.Model) (*Plan,
 	if plan.Channels == 0 {
 		plan.Channels = base.Channels
 	}
+	if err := plan.loadPrevious(p); err != nil {
+		return nil, nil, err
+	}
 	var err error
-	if plan.Classes, err = classNames(c, base); err != nil {
+	if plan.Classes, err = classNames(c); err != nil {
 		return nil, nil, err
 	}
 	plan.AttentionModules = base.UNet.AttentionModules()
@@ -76,40 +95,60 @@ func NewPlan(backend compute.Backend, c *Config, base *checkpoint.Model) (*Plan,
 		plan.TotalParameters += len(w.Data)
 	}
 
-	m := dpsgd.Mechanism{ClippingNorm: t.ClippingNorm, SamplingProbability: t.ExpectedBatchSize / float64(c.Data.Examples),
-		ExpectedBatchSize: t.ExpectedBatchSize, Steps: t.Steps}
-	event := accountant.DPSGD(1, m.SamplingProbability, m.Steps)
-	m.NoiseMultiplier, err = accountant.CalibrateNoiseMultiplier(accountant.PLD{}, nil, event, accountant.AddOrRemove, p.Epsilon, p.Delta)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: privacy: %w", ErrConfig, err)
-	}
-	plan.Mechanism = m
-	if err := m.Validate(); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	claim, err := plan.Spent(m.Steps)
-	if err != nil {
+	if err := plan.calibrate(c); err != nil {
 		return nil, nil, err
 	}
-	if claim.Epsilon > p.Epsilon {
-		return nil, nil, fmt.Errorf("calibrated run costs epsilon %g, more than %g; this is a mistake in scumble", claim.Epsilon, p.Epsilon)
-	}
-	plan.Epsilon = claim.Epsilon
-	rdp, err := accountant.RDP{}.Epsilon([]accountant.Event{plan.Event(m.Steps)}, accountant.AddOrRemove, p.Delta)
-	if err != nil {
-		return nil, nil, err
-	}
-	plan.EpsilonRDP = rdp.Epsilon
 	return plan, target, nil
 }
 
-// classNames returns the public class names: of the config, of the class
-// folders, or of the base model for IDX files.
-func classNames(c *Config, base *checkpoint.Model) ([]string, error) {
-	if len(c.Data.Classes) > 0 {
-		if len(c.Data.Classes) < dataset.MinClasses || len(c.Data.Classes) > dataset.MaxClasses {
-			return nil, fmt.Errorf("%w: data.classes has %d names, want %d to %d", ErrConfig, len(c.Data.Classes), dataset.MinClasses, dataset.MaxClasses)
+// calibrate finds the least noise that keeps this run and all earlier ones
+// together within the budget.
+func (plan *Plan) calibrate(c *Config) error {
+	t, p := c.Training, c.Privacy
+	plan.Mechanism = dpsgd.Mechanism{ClippingNorm: t.ClippingNorm, SamplingProbability: t.ExpectedBatchSize / float64(c.Data.Examples),
+		ExpectedBatchSize: t.ExpectedBatchSize, Steps: t.Steps}
+	event := accountant.DPSGD(1, plan.Mechanism.SamplingProbability, t.Steps)
+	noise, err := accountant.CalibrateNoiseMultiplier(accountant.PLD{}, earlierEvents(plan.Previous), event, accountant.AddOrRemove, p.Epsilon, p.Delta)
+	if err != nil {
+		return fmt.Errorf("%w: privacy: %w", ErrConfig, err)
+	}
+	return plan.price(noise, p.Epsilon)
+}
+
+// price sets the noise and computes what the run then costs, at most budget.
+func (plan *Plan) price(noise, budget float64) error {
+	plan.Mechanism.NoiseMultiplier = noise
+	if err := plan.Mechanism.Validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	steps := plan.Mechanism.Steps
+	claim, err := plan.Spent(steps)
+	if err != nil {
+		return err
+	}
+	if claim.Epsilon > budget {
+		return fmt.Errorf("%d steps with noise multiplier %g cost epsilon %.6g with earlier runs, privacy.epsilon is %g: %w", steps, noise, claim.Epsilon, budget, accountant.ErrBudget)
+	}
+	plan.Epsilon, plan.EpsilonAlone = claim.Epsilon, claim.Epsilon
+	if len(plan.Previous) > 0 {
+		alone, err := accountant.PLD{}.Epsilon([]accountant.Event{plan.Event(steps)}, accountant.AddOrRemove, plan.Delta)
+		if err != nil {
+			return err
 		}
+		plan.EpsilonAlone = alone.Epsilon
+	}
+	rdp, err := accountant.RDP{}.Epsilon(plan.events(steps), accountant.AddOrRemove, plan.Delta)
+	if err != nil {
+		return err
+	}
+	plan.EpsilonRDP = rdp.Epsilon
+	return nil
+}
+
+// classNames returns the public class names: of the config, or of the class
+// folders.
+func classNames(c *Config) ([]string, error) {
+	if len(c.Data.Classes) > 0 {
 		return c.Data.Classes, nil
 	}
 	names, err := dataset.ClassNames(c.Data.Path)
@@ -117,7 +156,10 @@ func classNames(c *Config, base *checkpoint.Model) ([]string, error) {
 		return nil, err
 	}
 	if names == nil {
-		return nil, fmt.Errorf("%w: data.classes is missing; %s holds no class folders, so name the classes in the order of the labels", ErrConfig, filepath.Base(c.Data.Path))
+		return nil, fmt.Errorf("%w: data.classes is missing; IDX files have numbers only, so name the classes in the order of the labels", ErrConfig)
+	}
+	if err := checkClassNames(names); err != nil {
+		return nil, fmt.Errorf("%w: class folders of data.path: %w", ErrConfig, err)
 	}
 	return names, nil
 }

@@ -42,8 +42,14 @@ type Options struct {
 
 	// Planned is called once, before a private image is opened.
 	Planned func(*Plan)
+	// Ready is called once, when the step is compiled and before a private image
+	// is opened, with the time that all steps should take: measured on an empty
+	// batch, it may be released, as the time they took may not.
+	Ready func(expected time.Duration)
 	// Report is called after every step. It gets nothing private.
 	Report func(Progress)
+
+	wrong mistake // Tests inject one.
 }
 
 // Progress of a run. It holds public numbers and the claim only.
@@ -71,8 +77,18 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoi
 	if !o.Resume && exists(o.Dir) {
 		return nil, fmt.Errorf("%w: run directory %s exists; choose another, or go on with --resume", ErrConfig, o.Dir)
 	}
+	if o.Resume {
+		c = c.Resolve(o.Dir)
+	}
 	plan, target, err := NewPlan(backend, c, base)
 	if err != nil {
+		return nil, err
+	}
+	if o.Resume {
+		if err := plan.authorise(c, o.Dir); err != nil {
+			return nil, err
+		}
+	} else if err := checkPlace(o.Dir); err != nil {
 		return nil, err
 	}
 	if o.Planned != nil {
@@ -87,6 +103,14 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoi
 		return nil, err
 	}
 	defer trainer.engine.Close()
+	if o.Ready != nil {
+		pace, err := trainer.engine.Pace(trainer.initial, trainer.draws.fetch(0, nil))
+		if err != nil {
+			return nil, err
+		}
+		steps := float64(plan.Mechanism.Steps) * plan.Mechanism.ExpectedBatchSize
+		o.Ready(time.Duration(pace * steps * float64(time.Second)))
+	}
 	// All that can fail on the data fails before the run directory is made.
 	set, err := openData(c, plan, o.DataPath)
 	if err != nil {
@@ -108,6 +132,9 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoi
 	claim, err := accountant.PLD{}.Epsilon(r.ledger.Record().Events(), accountant.AddOrRemove, plan.Delta)
 	if err != nil {
 		return nil, fmt.Errorf("account for the ledger: %w", err)
+	}
+	if claim.Epsilon > c.Privacy.Epsilon {
+		return nil, fmt.Errorf("the ledger of %s holds epsilon %.6g, privacy.epsilon is %g, so no model is released: %w", o.Dir, claim.Epsilon, c.Privacy.Epsilon, accountant.ErrBudget)
 	}
 	model, err := r.release(target)
 	if err != nil {
@@ -231,17 +258,18 @@ func (r *run) train(ctx context.Context, t *trainer, o Options) error {
 	for s.Step < m.Steps {
 		start := time.Now()
 		batch := sampler.Draw()
-		sum, _, err := t.engine.Sum(ctx, s.Vector, len(batch), t.draws.fetch(s.Step, batch))
+		sum, private, err := t.engine.Sum(ctx, s.Vector, len(batch), t.draws.fetch(s.Step, batch))
 		if err != nil {
 			return errors.Join(err, r.save(&adam))
 		}
-		noised, err := sum.Release(noise, m.NoiseMultiplier, r.record)
+		noised, err := sum.Release(noise, m.NoiseMultiplier, o.wrong.recorder(s.Step, r.record))
 		if err != nil {
 			return errors.Join(err, r.save(&adam))
 		}
 		// In units of the clipping norm, so that Adam's epsilon is relative to it.
+		divisor := o.wrong.divisor(m.ExpectedBatchSize, private)
 		for i := range noised {
-			noised[i] /= m.ExpectedBatchSize * m.ClippingNorm
+			noised[i] /= divisor * m.ClippingNorm
 		}
 		if err := adam.Update(s.Vector, noised, training.Schedule.Factor(s.Step, m.Steps, training.Warmup)); err != nil {
 			return err

@@ -81,7 +81,7 @@ const smallMap = 16
 // windowed reports whether a convolution of x becomes a product of windows.
 func (l Lowering) windowed(x *Node, c Conv) bool {
 	d := x.Shape().Dimensions
-	return l == Patches || c.Size(d[1])*c.Size(d[2]) <= smallMap && d[1]*d[2] <= 4*smallMap
+	return l == Patches || l == Small && c.Size(d[1])*c.Size(d[2]) <= smallMap && d[1]*d[2] <= 4*smallMap
 }
 
 // convolve returns the convolution of x with w [kernel, kernel, in, out], plus b

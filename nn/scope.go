@@ -10,13 +10,16 @@ import (
 type Lowering int
 
 const (
-	// Native uses the backend's own convolution, and leaves gradients to GoMLX:
-	// right for XLA, which rewrites what it gets.
+	// Native uses the backend's own convolution, and leaves gradients to GoMLX.
 	Native Lowering = iota
 	// Patches gathers each kernel window into a row and multiplies matrices,
 	// and writes sums as products and gradients by hand: right for the pure Go
 	// backend, which executes each operation as it stands.
 	Patches
+	// Small is Native, but for convolutions of small maps, which become products
+	// of windows as in Patches: right for XLA, which rewrites what it gets but
+	// computes such convolutions slowly on a CPU.
+	Small
 )
 
 // LoweringFor returns the lowering that suits a backend by its name
@@ -25,7 +28,7 @@ func LoweringFor(backend string) Lowering {
 	if backend == "go" {
 		return Patches
 	}
-	return Native
+	return Small
 }
 
 // Options of one graph build.
@@ -87,7 +90,7 @@ func lowering(g *Graph) Lowering {
 	if b, ok := g.State(buildKey{}).(*build); ok {
 		return b.opts.Lowering
 	}
-	return Native
+	return Small
 }
 
 // NewScope starts a graph build.

@@ -110,8 +110,8 @@ func TestChromium(t *testing.T) {
 					if p.Width != width || p.Scroll > p.Width {
 						t.Errorf("viewport is %d and content %d wide, want %d and no more", p.Width, p.Scroll, width)
 					}
-					if p.Images != 2 || p.Broken != 0 || len(p.Resources) != 0 {
-						t.Errorf("%d images, %d broken, loads %q; want 2, 0 and none", p.Images, p.Broken, p.Resources)
+					if p.Images != 3 || p.Broken != 0 || len(p.Resources) != 0 {
+						t.Errorf("%d images, %d broken, loads %q; want 3, 0 and none", p.Images, p.Broken, p.Resources)
 					}
 					if want := map[string]string{"dark": "rgb(20, 23, 26)", "light": "rgb(250, 248, 244)"}[scheme]; p.Background != want {
 						t.Errorf("background is %s, want %s: is the style sheet applied?", p.Background, want)

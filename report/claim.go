@@ -11,12 +11,16 @@ import (
 
 // Claim is the guarantee of a run, and the mechanism it rests on, as it ran.
 type Claim struct {
-	Epsilon      float64                `json:"epsilon"` // Spent, as the ledger counts it.
-	Delta        float64                `json:"delta"`
-	EpsilonRDP   float64                `json:"epsilon_rdp,omitempty"`   // By the Rényi accountant, as a cross-check. Zero: not computed.
-	EpsilonLower float64                `json:"epsilon_lower,omitempty"` // No accountant can claim less. Zero: not computed.
-	Neighboring  accountant.Neighboring `json:"neighboring"`
-	Unit         string                 `json:"unit"` // What one neighbour has more: "image", "patient".
+	Epsilon      float64 `json:"epsilon"` // Spent, as the ledger counts it.
+	Delta        float64 `json:"delta"`
+	EpsilonRDP   float64 `json:"epsilon_rdp,omitempty"`   // By the Rényi accountant, as a cross-check. Zero: not computed.
+	EpsilonLower float64 `json:"epsilon_lower,omitempty"` // No accountant can claim less. Zero: not computed.
+	// EpsilonRecount is epsilon counted a second time, by package recount, and
+	// RecountError how well it knows it. Zero: not counted.
+	EpsilonRecount float64                `json:"epsilon_recount,omitempty"`
+	RecountError   float64                `json:"recount_error,omitempty"`
+	Neighboring    accountant.Neighboring `json:"neighboring"`
+	Unit           string                 `json:"unit"` // What one neighbour has more: "image", "patient".
 
 	NoiseMultiplier     float64 `json:"noise_multiplier"`
 	SamplingProbability float64 `json:"sampling_probability"`
@@ -68,6 +72,8 @@ func (c *Claim) validate() error {
 		return fmt.Errorf("epsilon by RDP is %g, want finite and not negative", c.EpsilonRDP)
 	case !(c.EpsilonLower >= 0) || c.EpsilonLower > c.Epsilon:
 		return fmt.Errorf("lower end of epsilon is %g, want 0 to epsilon (%g)", c.EpsilonLower, c.Epsilon)
+	case !(c.EpsilonRecount >= 0) || math.IsInf(c.EpsilonRecount, 1) || !(c.RecountError >= 0):
+		return fmt.Errorf("second count of epsilon is %g, known to %g, want finite and not negative", c.EpsilonRecount, c.RecountError)
 	case c.unit() == "":
 		return errors.New("no unit, want what the guarantee protects, such as image")
 	case !(c.NoiseMultiplier > 0) || math.IsInf(c.NoiseMultiplier, 1):
@@ -121,13 +127,20 @@ func (r *Run) Unmet() []string {
 		why = append(why, "noise and sampling came from a test seed, which anyone can repeat")
 	}
 	why = append(why, r.Claim.Unmet...)
+	if c := &r.Claim; c.EpsilonRecount-c.RecountError > c.Epsilon*(1+recountTolerance) {
+		why = append(why, "a second count of the privacy loss, made in another way, is above the first one")
+	}
 	for _, w := range r.Weights {
-		if !w.Public {
+		if !w.Public && !w.Charged {
 			why = append(why, fmt.Sprintf("the weights %q were not trained on public data only", w.Name))
 		}
 	}
 	return why
 }
+
+// recountTolerance is what the second count may differ by, relatively: its error
+// estimate is not a bound.
+const recountTolerance = 1e-6
 
 // Guarantee returns the claim in one sentence, or says that there is none.
 //
@@ -141,10 +154,12 @@ func (r *Run) Guarantee() string {
 	if len(r.Unmet()) > 0 {
 		return NoGuarantee
 	}
-	c := &r.Claim
-	unit := c.unit()
+	return sentence(r.Claim.Neighboring, r.Claim.unit(), r.Claim.Epsilon, r.Claim.Delta)
+}
+
+func sentence(n accountant.Neighboring, unit string, epsilon, delta float64) string {
 	var premise string
-	switch c.Neighboring {
+	switch n {
 	case accountant.ReplaceOne:
 		premise = fmt.Sprintf("Were any one %s of the private data exchanged for any other %s", unit, unit)
 	case accountant.ZeroOut:
@@ -154,7 +169,7 @@ func (r *Run) Guarantee() string {
 	}
 	return fmt.Sprintf("%s, the probability of any outcome of this release is at most %s times what it would otherwise have been "+
 		"(e to the power ε, where ε\u00a0=\u00a0%s), plus at most %s (δ, %s).",
-		premise, formatFactor(c.Epsilon), formatEpsilon(c.Epsilon), formatDelta(c.Delta), oneIn(c.Delta))
+		premise, formatFactor(epsilon), formatEpsilon(epsilon), formatDelta(delta), oneIn(delta))
 }
 
 // Meaning is what the claim allows an attacker at most. Attackers know all but
@@ -178,19 +193,31 @@ type MembershipBound struct {
 	MaxTruePositiveRate float64 `json:"max_true_positive_rate"`
 }
 
-func (c *Claim) meaning() Meaning {
-	m := Meaning{
-		Tier:       tier(c.Epsilon),
-		OddsFactor: math.Exp(c.Epsilon),
-		Accuracy:   maxAccuracy(c.Epsilon, c.Delta),
+func meaning(epsilon, delta float64) *Meaning {
+	m := &Meaning{
+		Tier:       tier(epsilon),
+		OddsFactor: math.Exp(epsilon),
+		Accuracy:   maxAccuracy(epsilon, delta),
 	}
 	for _, rate := range []float64{0.01, 0.001} {
-		m.Membership = append(m.Membership, MembershipBound{rate, maxTruePositiveRate(c.Epsilon, c.Delta, rate)})
+		m.Membership = append(m.Membership, MembershipBound{rate, maxTruePositiveRate(epsilon, delta, rate)})
 	}
 	if math.IsInf(m.OddsFactor, 1) {
 		m.OddsFactor = 0
 	}
 	return m
+}
+
+// near reports whether both are the same, up to rounding: exponentials differ in
+// their last digits between machines.
+func (m *Meaning) near(o *Meaning) bool {
+	same := func(a, b float64) bool { return math.Abs(a-b) <= 1e-9*math.Abs(b) }
+	ok := m.Tier == o.Tier && same(m.OddsFactor, o.OddsFactor) && same(m.Accuracy, o.Accuracy) && len(m.Membership) == len(o.Membership)
+	for i := 0; ok && i < len(o.Membership); i++ {
+		ok = m.Membership[i].FalsePositiveRate == o.Membership[i].FalsePositiveRate &&
+			same(m.Membership[i].MaxTruePositiveRate, o.Membership[i].MaxTruePositiveRate)
+	}
+	return ok
 }
 
 // maxTruePositiveRate returns the largest true positive rate of a membership

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Coverage says why a number may be released. The zero value says that the
@@ -76,12 +77,14 @@ func (c *Coverage) UnmarshalText(text []byte) error {
 }
 
 // covered returns the part of r that the release edition may show. It lists
-// what it takes: a new field of Run is private until it is named here.
+// what it takes: a new field of Run is private until it is named here. Times
+// become dates, and those of the ledger that of its first entry: how long the
+// steps took depends on how many examples joined them.
 func (r *Run) covered() *Run {
 	c := &Run{
 		Title:               r.Title,
 		Version:             r.Version,
-		Created:             r.Created,
+		Created:             day(r.Created),
 		Method:              r.Method,
 		Base:                r.Base,
 		BaseProvenance:      r.BaseProvenance,
@@ -91,7 +94,7 @@ func (r *Run) covered() *Run {
 		ImageSize:           r.ImageSize,
 		Channels:            r.Channels,
 		PublicInputs:        r.PublicInputs,
-		Ledger:              r.Ledger,
+		Ledger:              r.Ledger.dated(),
 		TrainableParameters: r.TrainableParameters,
 		TotalParameters:     r.TotalParameters,
 		Tuning:              r.Tuning,
@@ -104,6 +107,9 @@ func (r *Run) covered() *Run {
 	}
 	if r.PublicGrid != nil && r.PublicGrid.Covered.Releasable() {
 		c.PublicGrid = r.PublicGrid
+	}
+	if r.Neighbors != nil && r.Neighbors.Covered.Releasable() {
+		c.Neighbors = r.Neighbors
 	}
 	for _, s := range r.Scores {
 		if s.Covered.Releasable() {
@@ -121,4 +127,24 @@ func (r *Run) covered() *Run {
 		}
 	}
 	return c
+}
+
+// dated returns the ledger with the date of its first entry for all times.
+func (l Ledger) dated() Ledger {
+	rows := make([]LedgerRow, len(l.Rows))
+	for i, r := range l.Rows {
+		r.First = day(r.First)
+		r.Last = r.First
+		rows[i] = r
+	}
+	l.Rows = rows
+	return l
+}
+
+// day returns the UTC day of t.
+func day(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC().Truncate(24 * time.Hour)
 }

@@ -19,6 +19,10 @@ func (m *markdown) line(format string, args ...any) {
 	fmt.Fprintf(m, format+"\n", args...)
 }
 
+// EscapeMarkdown makes s plain text in Markdown, on one line: no name can start a
+// link, a tag or a table.
+func EscapeMarkdown(s string) string { return escape(s) }
+
 // escape makes s plain text in Markdown, on one line.
 func escape(s string) string {
 	var b strings.Builder
@@ -126,7 +130,7 @@ func (m *markdown) claim(v *view) {
 	m.line("\n## Mechanism and accounting")
 	m.table(v.Mechanism)
 	m.table(v.Accounting)
-	m.list([]string{"Trust: " + s.Setting.Model, "Adversary: " + s.Setting.Adversary, "Released: " + s.Setting.Released})
+	m.list([]string{"Trust: " + s.Setting.Model, "Adversary: " + s.Setting.Adversary, "Released: " + s.Setting.Released, "Accesses: " + s.Setting.Accesses})
 	m.line("\n## Origin and public inputs\n\nBase model: %s. %s", s.Base.Name, s.Base.Value)
 	m.table(v.Weights)
 	m.table(v.Inputs)
@@ -142,8 +146,10 @@ func (m *markdown) limits(v *view) {
 	m.line("\nSHA-256 of %s: `%s`", v.Statement.Config.File, v.Statement.Config.SHA256)
 }
 
-// statementMarkdown renders statement.md.
-func (v *view) statementMarkdown() []byte {
+// Markdown renders statement.md from the statement alone: whoever holds both
+// can check that they say the same.
+func (s *Statement) Markdown() []byte {
+	v := newStatementView(s)
 	var m markdown
 	m.heading(v)
 	m.claim(v)

@@ -147,10 +147,13 @@ func short(x float64) string {
 	return plain(v)
 }
 
-// clock writes t in UTC.
+// clock writes t in UTC; at midnight, the date alone.
 func clock(t time.Time) string {
 	if t.IsZero() {
 		return "–"
 	}
-	return t.UTC().Format("2006-01-02 15:04:05")
+	if t.Equal(day(t)) {
+		return t.UTC().Format(time.DateOnly)
+	}
+	return t.UTC().Format(time.DateTime)
 }

@@ -114,7 +114,7 @@ func (s *secret) word() string {
 // was left out does not show.
 func TestReleaseHoldsNothingUncovered(t *testing.T) {
 	clean := sampleRun(t).covered()
-	clean.Grid.PNG, clean.PublicGrid.PNG = glyphSheet(t, 2, 2, 8, 1), glyphSheet(t, 2, 2, 8, 2)
+	clean.Grid.PNG, clean.PublicGrid.PNG, clean.Neighbors.PNG = glyphSheet(t, 2, 2, 8, 1), glyphSheet(t, 2, 2, 8, 2), glyphSheet(t, 2, 2, 8, 3)
 	want := releaseFiles(t, clean)
 	rapid.Check(t, func(t *rapid.T) {
 		s := &secret{random: t}
@@ -287,8 +287,8 @@ func TestHTMLStandsAlone(t *testing.T) {
 				}
 			}
 		}
-		if count["img"] != 2 || count["h1"] != 1 || count["main"] != 1 || count["table"] < 4 {
-			t.Errorf("%s: elements are %v, want 2 img, 1 h1, 1 main, 4 tables or more", edition, count)
+		if count["img"] != 3 || count["h1"] != 1 || count["main"] != 1 || count["table"] < 4 {
+			t.Errorf("%s: elements are %v, want 3 img, 1 h1, 1 main, 4 tables or more", edition, count)
 		}
 		for _, e := range elements(t, html) {
 			if target, ok := strings.CutPrefix(e.attrs["href"], "#"); ok && !ids[target] {
@@ -456,7 +456,7 @@ func FuzzRead(f *testing.F) {
 }
 
 func FuzzReadStatement(f *testing.F) {
-	data, err := sampleRun(f).Statement().encode()
+	data, err := sampleRun(f).Statement().Encode()
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -467,7 +467,7 @@ func FuzzReadStatement(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := s.encode()
+		again, err := s.Encode()
 		if err != nil {
 			return // A relation of zero has no name.
 		}

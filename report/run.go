@@ -42,6 +42,7 @@ type Run struct {
 
 	Grid       *Picture `json:"grid,omitempty"`        // Synthetic images by class.
 	PublicGrid *Picture `json:"public_grid,omitempty"` // The same from the base model.
+	Neighbors  *Picture `json:"neighbors,omitempty"`   // Synthetic images beside the nearest public ones.
 	Scores     []Score  `json:"scores,omitempty"`      // The first one is the headline.
 	Curves     []Curve  `json:"curves,omitempty"`
 	Facts      []Fact   `json:"facts,omitempty"` // Time per stage, peak memory, backend, machine.
@@ -59,7 +60,10 @@ type Weight struct {
 	TrainedOn string `json:"trained_on"` // Data set and its source.
 	Licence   string `json:"licence"`
 	SHA256    string `json:"sha256,omitempty"` // In hex.
-	Public    bool   `json:"public"`           // Trained on public data only. If not, there is no guarantee.
+	Public    bool   `json:"public"`           // Trained on public data only. If not, and not Charged, there is no guarantee.
+	// Charged says that they were trained on the same private data, by a run that
+	// the ledger charges.
+	Charged bool `json:"charged,omitempty"`
 }
 
 // File is a released file, named by its slash-separated path in the release.
@@ -108,6 +112,7 @@ type Score struct {
 	Value       float64   `json:"value"`
 	Spread      float64   `json:"spread,omitempty"`    // Standard deviation over Seeds.
 	Seeds       int       `json:"seeds,omitempty"`     // Repetitions that Value is the mean of. Zero: not repeated.
+	Tests       int       `json:"tests,omitempty"`     // Images that a Fraction is a share of. Zero: no interval is given.
 	PerClass    []float64 `json:"per_class,omitempty"` // In the order of Run.Classes.
 	Scale       Scale     `json:"scale,omitempty"`
 	TrainedOn   string    `json:"trained_on,omitempty"`
@@ -163,7 +168,7 @@ func (r *Run) Validate() error {
 	if err := r.Ledger.validate(r.Claim); err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
-	for _, p := range []*Picture{r.Grid, r.PublicGrid} {
+	for _, p := range []*Picture{r.Grid, r.PublicGrid, r.Neighbors} {
 		if p == nil {
 			continue
 		}
@@ -200,6 +205,9 @@ func (s *Score) validate(r *Run) error {
 		if s.Scale == Fraction && !(v >= 0 && v <= 1) {
 			return fmt.Errorf("value is %g, want 0 to 1; set Scale to Plain for other numbers", v)
 		}
+	}
+	if s.Tests < 0 {
+		return fmt.Errorf("number of tests is %d, want positive, or 0 for not given", s.Tests)
 	}
 	if s.Scale != Fraction && s.Scale != Plain {
 		return fmt.Errorf("scale is %q, want %q or %q", s.Scale, Fraction, Plain)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/scumble-dp/scumble/accountant"
@@ -44,6 +45,7 @@ type Setting struct {
 	Model       string                 `json:"model"`
 	Adversary   string                 `json:"adversary"`
 	Released    string                 `json:"released"`
+	Accesses    string                 `json:"accesses"` // What reads the private data, and what does not.
 	Unit        string                 `json:"unit"`
 	Neighboring accountant.Neighboring `json:"neighboring"`
 	Meaning     string                 `json:"neighboring_in_words"`
@@ -56,10 +58,14 @@ type Bound struct {
 	Delta        float64 `json:"delta"`
 	EpsilonLower float64 `json:"epsilon_lower,omitempty"` // No accountant can claim less.
 	EpsilonRDP   float64 `json:"epsilon_rdp,omitempty"`
-	Accountant   string  `json:"accountant"`
-	Slack        float64 `json:"slack,omitempty"`
-	Mesh         float64 `json:"mesh,omitempty"`
-	RDP          []RDP   `json:"rdp,omitempty"`
+	// EpsilonRecount is epsilon by package recount, which shares no code with the
+	// accountant, and RecountError how well it knows it.
+	EpsilonRecount float64 `json:"epsilon_recount,omitempty"`
+	RecountError   float64 `json:"recount_error,omitempty"`
+	Accountant     string  `json:"accountant"`
+	Slack          float64 `json:"slack,omitempty"`
+	Mesh           float64 `json:"mesh,omitempty"`
+	RDP            []RDP   `json:"rdp,omitempty"`
 }
 
 // Mechanism is the mechanism as it ran.
@@ -102,9 +108,11 @@ func (r *Run) Statement() *Statement {
 		Guarantee:  r.Guarantee(),
 		Unmet:      append([]string{}, unmet...),
 		Setting: Setting{
-			Model:       "Central: the holder of the private data runs the mechanism and is trusted; everybody else is not.",
-			Adversary:   fmt.Sprintf("Knows everything released, this software, and all private data but one %s; has unlimited time and computers.", c.unit()),
-			Released:    "The final weights and what is computed from them. The accounting covers every noisy update on the way as well.",
+			Model:     "Central: the holder of the private data runs the mechanism and is trusted; everybody else is not.",
+			Adversary: fmt.Sprintf("Knows everything released, this software, and all private data but one %s; has unlimited time and computers.", c.unit()),
+			Released:  "The final weights and what is computed from them. The accounting covers every noisy update on the way as well.",
+			Accesses: "The ledger lists every computation on the private data whose result was used, with the noise it got. " +
+				"Sampling of images, choice of samples, this statement and the report read the released model and public inputs only.",
 			Unit:        c.unit(),
 			Neighboring: c.Neighboring,
 			Meaning:     neighboringWords(c.Neighboring, c.unit()),
@@ -140,10 +148,10 @@ func (r *Run) Statement() *Statement {
 	if s.Guaranteed {
 		s.Bound = &Bound{
 			Epsilon: c.Epsilon, Delta: c.Delta, EpsilonLower: c.EpsilonLower, EpsilonRDP: c.EpsilonRDP,
+			EpsilonRecount: c.EpsilonRecount, RecountError: c.RecountError,
 			Accountant: c.Accountant, Slack: c.Slack, Mesh: c.Mesh, RDP: c.RDP,
 		}
-		m := c.meaning()
-		s.Meaning = &m
+		s.Meaning = meaning(c.Epsilon, c.Delta)
 	}
 	return s
 }
@@ -193,7 +201,38 @@ func assumptions(unit string) []string {
 	}
 }
 
-func (s *Statement) encode() ([]byte, error) {
+// Check says whether what a statement says in words is what its numbers say:
+// the sentence of the guarantee and what it means. It trusts the numbers.
+func (s *Statement) Check() error {
+	b := s.Bound
+	if b == nil {
+		return nil
+	}
+	unit, n := s.Setting.Unit, s.Setting.Neighboring
+	switch {
+	case !(b.Epsilon >= 0) || math.IsInf(b.Epsilon, 1) || !(b.Delta > 0 && b.Delta < 1):
+		return fmt.Errorf("claim is epsilon %g at delta %g, want finite and not negative, and a delta in (0, 1)", b.Epsilon, b.Delta)
+	case s.Setting.Examples > 0 && b.Delta >= 1/float64(s.Setting.Examples):
+		return fmt.Errorf("delta is %g, want below 1/%d: at 1/N a mechanism may publish one example outright", b.Delta, s.Setting.Examples)
+	case b.EpsilonRecount-b.RecountError > b.Epsilon*(1+recountTolerance):
+		return fmt.Errorf("claim is epsilon %g, and its own second count says %g", b.Epsilon, b.EpsilonRecount)
+	case s.Guarantee != sentence(n, unit, b.Epsilon, b.Delta):
+		return errors.New("the sentence of the guarantee does not say what the numbers say")
+	case s.Setting.Meaning != neighboringWords(n, unit):
+		return errors.New("the words for neighbouring data do not say what the relation is")
+	case !s.Meaning.near(meaning(b.Epsilon, b.Delta)):
+		return errors.New("the meaning given is not that of the claim")
+	}
+	for _, w := range s.Provenance {
+		if !w.Public && !w.Charged {
+			return fmt.Errorf("there is a claim, and the weights %q are not public", w.Name)
+		}
+	}
+	return nil
+}
+
+// Encode returns the statement as statement.json holds it.
+func (s *Statement) Encode() ([]byte, error) {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return nil, err

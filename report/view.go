@@ -2,6 +2,8 @@ package report
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -83,17 +85,8 @@ func newView(r *Run, e edition) (*view, error) {
 	if e == release {
 		r = r.covered()
 	}
-	s := r.Statement()
-	v := &view{
-		Release: e == release, Run: r, Statement: s, Guaranteed: s.Guaranteed,
-		Created: clock(r.Created) + " UTC", MethodName: methodName(r.Method),
-		Mechanism: mechanismTable(s), Ledger: ledgerTable(&r.Ledger),
-	}
-	if s.Guaranteed {
-		v.Tier, v.TierWords = s.Meaning.Tier, tierWords[s.Meaning.Tier]
-		v.Meaning = meaningWords(s)
-		v.Accounting = accountingTable(s.Bound)
-	}
+	v := newStatementView(r.Statement())
+	v.Release, v.Run = e == release, r
 	v.Tiles = tiles(v)
 	if err := v.addPictures(); err != nil {
 		return nil, err
@@ -102,6 +95,22 @@ func newView(r *Run, e edition) (*view, error) {
 	v.addCurves()
 	v.addTables()
 	return v, nil
+}
+
+// newStatementView is a view of a statement alone, in the release edition.
+func newStatementView(s *Statement) *view {
+	v := &view{
+		Release: true, Statement: s, Guaranteed: s.Guaranteed,
+		Created: clock(s.Created) + " UTC", MethodName: methodName(s.Mechanism.Method),
+		Mechanism: mechanismTable(s), Ledger: ledgerTable(&s.Ledger),
+		Weights: weightsTable(s.Provenance), Inputs: inputsTable(s.PublicInputs), Files: filesTable(s.Files),
+	}
+	if s.Guaranteed {
+		v.Tier, v.TierWords = s.Meaning.Tier, tierWords[s.Meaning.Tier]
+		v.Meaning = meaningWords(s)
+		v.Accounting = accountingTable(s.Bound)
+	}
+	return v
 }
 
 func methodName(method string) string {
@@ -177,6 +186,9 @@ func accountingTable(b *Bound) table {
 	if b.EpsilonLower > 0 {
 		t.row(text("ε that no accountant can go below, rounded down"), text(roundDown(b.EpsilonLower, 6)))
 	}
+	if b.EpsilonRecount > 0 {
+		t.row(text("ε counted a second time, by contour integral"), text(strconv.FormatFloat(b.EpsilonRecount, 'g', 8, 64)))
+	}
 	if b.EpsilonRDP > 0 {
 		t.row(text("ε by Rényi accounting (cross-check, looser)"), text(roundUp(b.EpsilonRDP, 6)))
 	}
@@ -206,7 +218,7 @@ func (v *view) addPictures() error {
 	for _, p := range []struct {
 		title   string
 		picture *Picture
-	}{{"Synthetic images", v.Run.Grid}, {"The public base model, for comparison", v.Run.PublicGrid}} {
+	}{{"Synthetic images", v.Run.Grid}, {"The public base model, for comparison", v.Run.PublicGrid}, {"Nearest public images", v.Run.Neighbors}} {
 		s, err := newSheet(p.title, p.picture)
 		if err != nil {
 			return err
@@ -223,7 +235,7 @@ func (v *view) addPictures() error {
 }
 
 func (v *view) addScores() {
-	v.Scores = table{Caption: "Utility", Head: []cell{text("Measure"), number("Value"), text("Trained on"), text("Tested on"), text("Basis")}}
+	v.Scores = table{Caption: "Utility", Head: []cell{text("Measure"), number("Value"), number("95 % interval"), text("Trained on"), text("Tested on"), text("Basis")}}
 	v.PerClass = table{Caption: "Utility per class", Head: []cell{text("Class")}}
 	for _, class := range v.Run.Classes {
 		v.PerClass.row(text(class))
@@ -238,7 +250,7 @@ func (v *view) addScores() {
 			value += fmt.Sprintf(" ± %s (%d seeds)", s.format(s.Spread), s.Seeds)
 		}
 		name := cell{Text: s.Name, Marked: marked}
-		v.Scores.row(name, number(value), text(dash(s.TrainedOn)), text(dash(s.TestedOn)), text(s.Covered.words()))
+		v.Scores.row(name, number(value), number(s.interval()), text(dash(s.TrainedOn)), text(dash(s.TestedOn)), text(s.Covered.words()))
 		if s.Note != "" {
 			v.Notes = append(v.Notes, cell{Text: s.Name + ": " + s.Note, Marked: marked})
 		}
@@ -260,9 +272,30 @@ func (v *view) addScores() {
 		v.Notes = append(v.Notes, cell{Marked: marked,
 			Text: fmt.Sprintf("%s: lowest for class %s (%s).", s.Name, v.Run.Classes[lowest], s.format(s.PerClass[lowest]))})
 	}
+	if slices.ContainsFunc(v.Run.Scores, func(s Score) bool { return s.Scale == Fraction && s.Tests > 0 }) {
+		v.Notes = append(v.Notes, text("Intervals are for the number of test images (Wilson, 95 %), not for the chance in training a classifier."))
+	}
 	if len(v.PerClass.Head) == 1 {
 		v.PerClass.Rows = nil
 	}
+}
+
+// interval is Wilson's 95 % interval (Wilson 1927, https://doi.org/10.2307/2276774)
+// of a share of the test images: what it would be on all images of their kind.
+// The chance in training a classifier is not in it; that is what Spread is for.
+func (s *Score) interval() string {
+	if s.Scale != Fraction || s.Tests < 1 {
+		return "–"
+	}
+	low, high := wilson(s.Value, float64(s.Tests))
+	return percent(low) + " to " + percent(high)
+}
+
+func wilson(share, n float64) (low, high float64) {
+	const z = 1.959963984540054 // Of 95 %.
+	middle := share + z*z/(2*n)
+	half := z * math.Sqrt(share*(1-share)/n+z*z/(4*n*n))
+	return max(0, (middle-half)/(1+z*z/n)), min(1, (middle+half)/(1+z*z/n))
 }
 
 func (v *view) addCurves() {
@@ -292,22 +325,37 @@ func (v *view) addTables() {
 		}
 		v.Facts.row(cell{Text: f.Name, Marked: marked}, text(f.Value), text(f.Covered.words()))
 	}
-	v.Weights = table{Caption: "Weights that went in", Head: []cell{text("Weights"), text("Trained on"), text("Licence"), text("SHA-256")}}
-	for _, w := range v.Run.Weights {
+}
+
+func weightsTable(weights []Weight) table {
+	t := table{Caption: "Weights that went in", Head: []cell{text("Weights"), text("Trained on"), text("Licence"), text("SHA-256")}}
+	for _, w := range weights {
 		trained := w.TrainedOn
-		if !w.Public {
+		switch {
+		case w.Charged:
+			trained += " (charged in the ledger)"
+		case !w.Public:
 			trained += " (NOT PUBLIC)"
 		}
-		v.Weights.row(text(w.Name), text(trained), text(w.Licence), code(dash(w.SHA256)))
+		t.row(text(w.Name), text(trained), text(w.Licence), code(dash(w.SHA256)))
 	}
-	v.Inputs = table{Caption: "Declared public", Head: []cell{text("Item"), text("Value")}}
-	for _, p := range v.Run.PublicInputs {
-		v.Inputs.row(text(p.Name), text(p.Value))
+	return t
+}
+
+func inputsTable(inputs []Item) table {
+	t := table{Caption: "Declared public", Head: []cell{text("Item"), text("Value")}}
+	for _, p := range inputs {
+		t.row(text(p.Name), text(p.Value))
 	}
-	v.Files = table{Caption: "Released files", Head: []cell{text("File"), number("Bytes"), text("SHA-256")}}
-	for _, f := range v.Run.Files {
-		v.Files.row(code(f.Path), number(group(strconv.FormatInt(f.Bytes, 10))), code(f.SHA256))
+	return t
+}
+
+func filesTable(files []File) table {
+	t := table{Caption: "Released files", Head: []cell{text("File"), number("Bytes"), text("SHA-256")}}
+	for _, f := range files {
+		t.row(code(f.Path), number(group(strconv.FormatInt(f.Bytes, 10))), code(f.SHA256))
 	}
+	return t
 }
 
 func dash(s string) string {

@@ -42,14 +42,14 @@ func renderRelease(r *Run) ([]output, error) {
 	if err != nil {
 		return nil, err
 	}
-	statement, err := v.Statement.encode()
+	statement, err := v.Statement.Encode()
 	if err != nil {
 		return nil, err
 	}
 	return []output{
 		{"report.html", html},
 		{"report.md", v.markdown()},
-		{"statement.md", v.statementMarkdown()},
+		{"statement.md", v.Statement.Markdown()},
 		{"statement.json", statement},
 	}, nil
 }

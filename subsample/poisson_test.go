@@ -55,6 +55,43 @@ func TestInclusionIsBinomial(t *testing.T) {
 	}
 }
 
+// All pairs of examples join together as often as independent coins would: the
+// counts of pairs are Binomial(steps, q²) each, and uncorrelated for distinct
+// pairs up to shared examples, which widens the spread of their chi-square by at most
+// 1 + 4nq/(1+q). Six of those standard deviations are a false alarm below 1e-7.
+func TestPairsAreIndependent(t *testing.T) {
+	const n, steps = 40, 20000
+	for _, q := range []float64{0.5, 0.1} {
+		p, err := NewPoisson(n, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var joint [n][n]float64
+		for range steps {
+			batch := p.Draw()
+			for k, i := range batch {
+				for _, j := range batch[:k] {
+					joint[j][i]++
+				}
+			}
+		}
+		chi := 0.0
+		for i := range n {
+			for j := range i {
+				d := joint[j][i] - steps*q*q
+				chi += d * d / (steps * q * q * (1 - q*q))
+				if math.Abs(d) > 7*math.Sqrt(steps*q*q*(1-q*q)) {
+					t.Errorf("q=%g: examples %d and %d joined together %.0f times, want about %.0f", q, j, i, joint[j][i], steps*q*q)
+				}
+			}
+		}
+		pairs := float64(n * (n - 1) / 2)
+		if z := (chi - pairs) / math.Sqrt(2*pairs*(1+4*n*q/(1+q))); math.Abs(z) > 6 {
+			t.Errorf("q=%g: chi-square of %.0f pairs is %.1f (z=%.1f)", q, pairs, chi, z)
+		}
+	}
+}
+
 func TestProbabilityIsNeverRoundedUp(t *testing.T) {
 	for _, q := range []float64{1e-9, 1e-7, 0.1, 1.0 / 3, 1} {
 		p, err := NewPoisson(1, q)

@@ -61,7 +61,7 @@ func TestParityWithDiffusers(t *testing.T) {
 				checkNear(t, "output", out[0], io["output"].channelsLast(), parity)
 			}
 			backendtest.Each(t, func(t *testing.T, b compute.Backend) {
-				t.Run("native", func(t *testing.T) { check(t, b, nn.Native) })
+				t.Run("as for xla", func(t *testing.T) { check(t, b, nn.LoweringFor("xla")) })
 			})
 			each(t, func(t *testing.T, b compute.Backend) {
 				t.Run("patches", func(t *testing.T) { check(t, b, nn.Patches) })

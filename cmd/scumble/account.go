@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -16,13 +18,17 @@ import (
 	"github.com/scumble-dp/scumble/accountant"
 )
 
-// mechanismFlags are the numbers of a DP-SGD run and its claim, as flags.
+// mechanismFlags are the numbers of a run and its claim, as flags.
 type mechanismFlags struct {
 	noiseMultiplier     float64
 	samplingProbability float64
 	steps               int
 	epsilon, delta      float64
 	neighboring         string
+
+	mechanism                string
+	examplesPerUnit, lattice int
+	batchLimit, datasetSize  int
 }
 
 const (
@@ -41,7 +47,23 @@ func (m *mechanismFlags) add(c *cobra.Command) {
 	f.Float64Var(&m.samplingProbability, samplingFlag, 0, "`PROB` that an example joins a step, in (0, 1]; 1 is no sampling")
 	f.IntVar(&m.steps, stepsFlag, 0, "noisy updates, a `COUNT`")
 	f.Float64Var(&m.delta, deltaFlag, 0, "`PROB` that the guarantee may fail, below 1 / number of examples")
-	f.StringVar(&m.neighboring, "neighboring", accountant.AddOrRemove.String(), "`RELATION` of data sets kept apart: add-or-remove or replace-one")
+	f.StringVar(&m.neighboring, "neighboring", accountant.AddOrRemove.String(), "`RELATION` of data sets kept apart: add-or-remove, replace-one\nor zero-out")
+	f.StringVar(&m.mechanism, "mechanism", accountant.PoissonGaussian.String(), "`NAME` of what is done: poisson-gaussian, gaussian, laplace, poisson-laplace,\ndiscrete-gaussian or truncated-poisson-gaussian")
+	f.IntVar(&m.examplesPerUnit, "examples-per-unit", 1, "most examples of one unit (a patient), a `COUNT`, when they are sampled\nand clipped one by one")
+	f.IntVar(&m.lattice, "lattice-sensitivity", 0, "clipping norm of discrete-gaussian in lattice `STEPS`; 0 is 1")
+	f.IntVar(&m.batchLimit, "batch-limit", 0, "most examples that a batch of truncated-poisson-gaussian keeps, a `COUNT`")
+	f.IntVar(&m.datasetSize, "dataset-size", 0, "public number of examples for truncated-poisson-gaussian, a `COUNT`")
+}
+
+// kindFlags describe the mechanism, beside the five numbers of a claim.
+var kindFlags = []string{"mechanism", "examples-per-unit", "lattice-sensitivity", "batch-limit", "dataset-size"}
+
+// sampled reports whether the mechanism samples; others take every example.
+func (m *mechanismFlags) sampled() bool {
+	e := accountant.Event{NoiseMultiplier: 1, SamplingProbability: 0.5, Count: 1}
+	e.Mechanism, _ = accountant.ParseMechanism(m.mechanism)
+	e.BatchLimit, e.DatasetSize = m.batchLimit, m.datasetSize
+	return e.Mechanism == accountant.TruncatedPoissonGaussian || e.Validate() == nil
 }
 
 // check reports the first of the named flags whose value no accountant takes.
@@ -49,8 +71,14 @@ func (m *mechanismFlags) add(c *cobra.Command) {
 // that is sound otherwise, so that the error names it.
 func (m *mechanismFlags) check(names ...string) (accountant.Neighboring, error) {
 	n, err := accountant.ParseNeighboring(m.neighboring)
-	if err != nil || n == accountant.ZeroOut {
-		return 0, misuse(fmt.Errorf("--neighboring is %q, want add-or-remove or replace-one", m.neighboring))
+	if err != nil {
+		return 0, misuse(fmt.Errorf("--neighboring is %q, want add-or-remove, replace-one or zero-out", m.neighboring))
+	}
+	if _, err := accountant.ParseMechanism(m.mechanism); err != nil {
+		return 0, misuse(fmt.Errorf("--mechanism: %w", err))
+	}
+	if m.examplesPerUnit < 1 {
+		return 0, misuse(fmt.Errorf("--examples-per-unit is %d, want at least 1", m.examplesPerUnit))
 	}
 	for _, name := range names {
 		var err error
@@ -76,12 +104,40 @@ func (m *mechanismFlags) check(names ...string) (accountant.Neighboring, error) 
 			return n, misuse(fmt.Errorf("--%s: %w", name, err))
 		}
 	}
+	// Now what flags say together, with 1 for the one that is solved for.
+	e := m.event()
+	if e.NoiseMultiplier == 0 {
+		e.NoiseMultiplier = 1
+	}
+	if e.SamplingProbability == 0 {
+		e.SamplingProbability = 1
+	}
+	e.Count = max(e.Count, 1)
+	if err := e.Validate(); err != nil {
+		return n, misuse(err)
+	}
+	if _, err := (accountant.RDP{}).Curve([]accountant.Event{e}, n, nil); err != nil { // Does the relation fit?
+		return n, misuse(err)
+	}
 	return n, nil
 }
 
-// event returns the DP-SGD run of the flags.
+// event returns the run of the flags. A mechanism that does not sample takes
+// every example.
 func (m *mechanismFlags) event() accountant.Event {
-	return accountant.DPSGD(m.noiseMultiplier, m.samplingProbability, m.steps)
+	mechanism, _ := accountant.ParseMechanism(m.mechanism) // Checked before.
+	e := accountant.Event{
+		Mechanism: mechanism, NoiseMultiplier: m.noiseMultiplier,
+		SamplingProbability: m.samplingProbability, Count: m.steps,
+		LatticeSensitivity: m.lattice, BatchLimit: m.batchLimit, DatasetSize: m.datasetSize,
+	}
+	if e.SamplingProbability == 0 && !m.sampled() {
+		e.SamplingProbability = 1
+	}
+	if m.examplesPerUnit > 1 {
+		e.ExamplesPerUnit = m.examplesPerUnit
+	}
+	return e
 }
 
 // epsilonClaim is one epsilon by both accountants.
@@ -109,14 +165,21 @@ func claimOf(events []accountant.Event, n accountant.Neighboring, delta float64)
 
 func newAccount() *cobra.Command {
 	var m mechanismFlags
+	var past pastFlags
+	var selection selectionFlags
 	var cases string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "account",
 		Short: "Compute the epsilon of DP-SGD",
-		Long: `account computes the epsilon that a DP-SGD run with Poisson sampling costs. It
-opens no data. pld is the claim, an upper bound that covers rounding; pld_lower
-is what no accountant can claim less than; rdp is an independent upper bound.
+		Long: `account computes the epsilon that a DP-SGD run with Poisson sampling costs, or
+another --mechanism. It opens no data. pld is the claim, an upper bound that
+covers rounding; pld_lower is what no accountant can claim less than; rdp is
+an independent upper bound.
+
+With --ledger the run comes on top of what a ledger holds on the same data set.
+With --mean-runs only the best of a random number of runs is released; rdp
+alone accounts for that.
 
 --cases answers a whole table: a JSON array in the schema of the file
 accountant/testdata/accounting_vectors.json.`,
@@ -124,26 +187,51 @@ accountant/testdata/accounting_vectors.json.`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if cases != "" {
-				for _, name := range []string{noiseFlag, samplingFlag, stepsFlag, deltaFlag, "neighboring"} {
+				names := []string{noiseFlag, samplingFlag, stepsFlag, deltaFlag, "neighboring", "ledger", "mean-runs", "shape"}
+				for _, name := range append(names, kindFlags...) {
 					if c.Flags().Changed(name) {
 						return misuse(fmt.Errorf("--cases and --%s exclude each other: each case has its own", name))
 					}
 				}
 				return accountCases(c, cases, asJSON)
 			}
-			return account(c, &m, asJSON)
+			return account(c, &m, &past, &selection, asJSON)
 		},
 	}
 	m.add(c)
+	past.add(c)
+	selection.add(c)
 	c.Flags().StringVar(&cases, "cases", "", "answer each case of `FILE`, a JSON array; - is standard input")
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; with --cases, a JSON array")
 	return c
 }
 
+// accountFacts is what account prints for one run.
+type accountFacts struct {
+	Epsilon             epsilonClaim           `json:"epsilon"`
+	Delta               float64                `json:"delta"`
+	Neighboring         accountant.Neighboring `json:"neighboring"`
+	Mechanism           accountant.Mechanism   `json:"mechanism"`
+	NoiseMultiplier     float64                `json:"noise_multiplier"`
+	SamplingProbability float64                `json:"sampling_probability"`
+	Steps               int                    `json:"steps"`
+	ExamplesPerUnit     int                    `json:"examples_per_unit"`
+	LatticeSensitivity  int                    `json:"lattice_sensitivity,omitempty"`
+	BatchLimit          int                    `json:"batch_limit,omitempty"`
+	DatasetSize         int                    `json:"dataset_size,omitempty"`
+	Spent               []accountant.Event     `json:"spent"` // From --ledger; part of the claim.
+	Direction           string                 `json:"direction"`
+	Mesh                float64                `json:"mesh"`
+	Seconds             float64                `json:"seconds"`
+}
+
 // account answers for one run.
-func account(c *cobra.Command, m *mechanismFlags, asJSON bool) error {
+func account(c *cobra.Command, m *mechanismFlags, past *pastFlags, selection *selectionFlags, asJSON bool) error {
 	begin := time.Now()
-	names := []string{noiseFlag, samplingFlag, stepsFlag, deltaFlag}
+	names := []string{noiseFlag, stepsFlag, deltaFlag}
+	if m.sampled() || c.Flags().Changed(samplingFlag) {
+		names = []string{noiseFlag, samplingFlag, stepsFlag, deltaFlag}
+	}
 	for _, name := range names {
 		if !c.Flags().Changed(name) {
 			return misuse(fmt.Errorf("--%s is missing, want %s", name, wanted(name)))
@@ -153,23 +241,30 @@ func account(c *cobra.Command, m *mechanismFlags, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	claim, pld, err := claimOf([]accountant.Event{m.event()}, n, m.delta)
+	spent, err := past.events(n)
+	if err != nil {
+		return err
+	}
+	if selection.given(c) {
+		if past.ledger != "" {
+			return misuse(errors.New("--mean-runs and --ledger exclude each other: the best of several runs is not one run on top of others"))
+		}
+		return selection.account(c, m, n, asJSON)
+	}
+	event := m.event()
+	claim, pld, err := claimOf(append(slices.Clone(spent), event), n, m.delta)
 	if err != nil {
 		return err
 	}
 	if asJSON {
-		return printJSON(c, struct {
-			Epsilon             epsilonClaim           `json:"epsilon"`
-			Delta               float64                `json:"delta"`
-			Neighboring         accountant.Neighboring `json:"neighboring"`
-			NoiseMultiplier     float64                `json:"noise_multiplier"`
-			SamplingProbability float64                `json:"sampling_probability"`
-			Steps               int                    `json:"steps"`
-			Direction           string                 `json:"direction"`
-			Mesh                float64                `json:"mesh"`
-			Seconds             float64                `json:"seconds"`
-		}{claim, m.delta, n, m.noiseMultiplier, m.samplingProbability, m.steps, pld.Direction, pld.Mesh, time.Since(begin).Seconds()})
+		return printJSON(c, accountFacts{
+			Epsilon: claim, Delta: m.delta, Neighboring: n, Mechanism: event.Mechanism,
+			NoiseMultiplier: event.NoiseMultiplier, SamplingProbability: event.SamplingProbability, Steps: event.Count,
+			ExamplesPerUnit: m.examplesPerUnit, LatticeSensitivity: m.lattice, BatchLimit: m.batchLimit, DatasetSize: m.datasetSize,
+			Spent: spent, Direction: pld.Direction, Mesh: pld.Mesh, Seconds: time.Since(begin).Seconds(),
+		})
 	}
+	printSpent(c, spent)
 	claim.print(c, m.delta, n)
 	return nil
 }

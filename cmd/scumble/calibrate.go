@@ -18,6 +18,8 @@ type calibration struct {
 	NoiseMultiplier     float64                `json:"noise_multiplier"`
 	SamplingProbability float64                `json:"sampling_probability"`
 	Steps               int                    `json:"steps"`
+	Mechanism           accountant.Mechanism   `json:"mechanism"`
+	ExamplesPerUnit     int                    `json:"examples_per_unit"`
 	Epsilon             float64                `json:"epsilon"` // The target; claim is what the run costs.
 	Delta               float64                `json:"delta"`
 	Neighboring         accountant.Neighboring `json:"neighboring"`
@@ -35,7 +37,8 @@ func newCalibrate() *cobra.Command {
 		Short: "Solve for noise, steps, sampling, epsilon or delta",
 		Long: `calibrate takes four of --noise-multiplier, --sampling-probability, --steps,
 --epsilon and --delta and solves for the fifth, rounded to the safe side: the
-claim was checked with the value that is printed. It opens no data.
+claim was checked with the value that is printed. A --mechanism that does not
+sample needs no --sampling-probability. It opens no data.
 
 With --ledger the run comes on top of what a ledger holds on the same data set,
 and exit code 4 says that nothing is left.`,
@@ -43,7 +46,7 @@ and exit code 4 says that nothing is left.`,
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			begin := time.Now()
-			solved, given, err := unknown(c)
+			solved, given, err := unknown(c, &m)
 			if err != nil {
 				return err
 			}
@@ -60,7 +63,8 @@ and exit code 4 says that nothing is left.`,
 			}
 			found := calibration{
 				Solved:          strings.ReplaceAll(solved, "-", "_"),
-				NoiseMultiplier: m.noiseMultiplier, SamplingProbability: m.samplingProbability, Steps: m.steps,
+				NoiseMultiplier: m.noiseMultiplier, SamplingProbability: m.event().SamplingProbability, Steps: m.steps,
+				Mechanism: m.event().Mechanism, ExamplesPerUnit: m.examplesPerUnit,
 				Epsilon: m.epsilon, Delta: m.delta, Neighboring: n, Spent: spent,
 			}
 			found.Claim, _, err = claimOf(append(slices.Clone(spent), m.event()), n, m.delta)
@@ -84,9 +88,12 @@ and exit code 4 says that nothing is left.`,
 }
 
 // unknown returns the one flag that was not given, and the others.
-func unknown(c *cobra.Command) (solved string, given []string, err error) {
+func unknown(c *cobra.Command, m *mechanismFlags) (solved string, given []string, err error) {
 	var missing []string
 	for _, name := range []string{noiseFlag, samplingFlag, stepsFlag, epsilonFlag, deltaFlag} {
+		if name == samplingFlag && !m.sampled() && !c.Flags().Changed(name) {
+			continue // Every example joins.
+		}
 		if c.Flags().Changed(name) {
 			given = append(given, name)
 		} else {
@@ -162,14 +169,21 @@ func (r calibration) print(c *cobra.Command) {
 	case "epsilon":
 		fmt.Fprintf(out, "epsilon               %s\n", above(r.Epsilon))
 	}
-	if len(r.Spent) > 0 {
-		fmt.Fprintln(out, "\non top of")
-		for _, e := range r.Spent {
-			fmt.Fprintf(out, "  %s\n", eventText(e))
-		}
-		fmt.Fprintln(out)
-	}
+	printSpent(c, r.Spent)
 	r.Claim.print(c, r.Delta, r.Neighboring)
+}
+
+// printSpent lists what a ledger holds, if anything.
+func printSpent(c *cobra.Command, spent []accountant.Event) {
+	if len(spent) == 0 {
+		return
+	}
+	out := c.OutOrStdout()
+	fmt.Fprintln(out, "\non top of")
+	for _, e := range spent {
+		fmt.Fprintf(out, "  %s\n", eventText(e))
+	}
+	fmt.Fprintln(out)
 }
 
 // eventText writes an event as a line of text.

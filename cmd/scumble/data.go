@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/finetune"
 )
 
 func newData() *cobra.Command {
@@ -126,11 +128,13 @@ func (f setFacts) print(c *cobra.Command) {
 func newDataCheck() *cobra.Command {
 	var r reading
 	var asJSON bool
+	var config string
 	c := &cobra.Command{
 		Use:   "check PATH",
 		Short: "Say whether a data set can be used, and what it holds",
 		Long: `check reads all of a data set, as finetune would, and says what it holds. What
 cannot be used is named, with what to do about it, and the exit code is 3.
+--config takes size, channels, classes and labels from the config of a run.
 
 The counts it prints are private if the images are: they are for your own
 terminal. A config may hold only what you decide to make public.`,
@@ -140,6 +144,11 @@ terminal. A config may hold only what you decide to make public.`,
 			o, err := r.options()
 			if err != nil {
 				return err
+			}
+			if config != "" {
+				if o, err = optionsOf(config); err != nil {
+					return err
+				}
 			}
 			set, err := dataset.Open(args[0], o)
 			if err != nil {
@@ -160,8 +169,23 @@ terminal. A config may hold only what you decide to make public.`,
 	f.IntVar(&r.size, "size", 0, "height and width that images must have, in `PIXELS`, 28 to 64 (default that of the first image)")
 	f.IntVar(&r.channels, "channels", 0, "`COUNT` of channels, 1 (grey) or 3 (colour); others are converted (default that of the first image)")
 	r.addSplit(c)
+	f.StringVar(&config, "config", "", "check as scumble finetune `CONFIG` would")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
+}
+
+// optionsOf returns how a fine-tuning run with that config reads its images.
+func optionsOf(path string) (dataset.Options, error) {
+	c, err := finetune.ReadConfig(path)
+	if err != nil {
+		return dataset.Options{}, err
+	}
+	base, err := loadBase(c.Base)
+	if err != nil {
+		return dataset.Options{}, err
+	}
+	return dataset.Options{Size: cmp.Or(c.Data.Size, base.Size), Channels: cmp.Or(c.Data.Channels, base.Channels),
+		Classes: c.Data.Classes, Labels: c.Data.Labels}, nil
 }
 
 func newDataConvert() *cobra.Command {

@@ -1,89 +1,323 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/eval"
 	"github.com/scumble-dp/scumble/finetune"
 )
 
+// evaluating holds the flags of eval.
+type evaluating struct {
+	session           sessionFlags
+	reference, labels string
+	public            bool
+	seed              uint64
+	seeds             int
+	metrics           []string
+	classifiers       []string
+	features, hash    string
+	resize            string
+	options           eval.FidelityOptions
+}
+
 func newEval() *cobra.Command {
-	var flags sessionFlags
-	var reference, labels string
-	var public bool
-	var seed uint64
+	var e evaluating
 	c := &cobra.Command{
 		Use:   "eval SYNTHETIC|RUN --reference REAL",
-		Short: "Train a classifier on synthetic images and score it on real ones",
-		Long: `eval trains the downstream classifier on labelled synthetic images and prints its
-accuracy on the reference images. A figure computed from private reference images
-is not covered by the privacy claim: it says so, and in a run directory it stays
-in private/. --reference-public declares that the reference images are public.`,
-		Example: "  scumble eval runs/clinic --reference clinic-test",
+		Short: "Score synthetic images against real ones",
+		Long: `eval compares synthetic images with reference images and prints
+
+  fid   Fréchet distance           prc   precision, recall and F-score
+  kid   kernel distance            dc    density and coverage
+  is    inception score            fld   feature likelihood divergence
+
+on the features of a network, under the names of torch-fidelity, and the accuracy
+on the reference images of classifiers that are trained on the synthetic ones:
+cnn, mlp, logistic, knn, nearest-mean, lda.
+
+SYNTHETIC and REAL are folders of class folders, or IDX files. They may also be
+two .npy or .npz files of features, or REAL a .npz of "mu" and "sigma" for fid.
+
+--features takes the small network that scumble carries (glyphs), which is for 28
+to 64 pixels and fits characters best, or a safetensors file of the Inception v3
+of FID, named by its SHA-256. Scores by different networks, resizings or numbers
+of images cannot be compared; --json tells them all.
+
+A figure computed from private reference images is not covered by the privacy
+claim: it says so, and in a run directory it stays in private/. With
+--reference-public the figures go into release/evaluation.json too.`,
+		Example: "  scumble eval runs/clinic --reference clinic-test --classifiers cnn,knn --seeds 3",
 		Args:    arguments(cobra.ExactArgs(1)),
-		RunE: func(c *cobra.Command, args []string) error {
-			if reference == "" {
-				return misuse(fmt.Errorf("--reference is missing, want a folder of class folders or IDX files"))
-			}
-			path, run := args[0], ""
-			if dir := filepath.Join(path, finetune.ReleaseDir, syntheticDir); dirExists(dir) {
-				path, run = dir, args[0]
-			}
-			train, err := dataset.Open(path, dataset.Options{})
-			if err != nil {
-				return err
-			}
-			test, err := dataset.Open(reference, dataset.Options{Size: train.Height, Channels: train.Channels, Classes: train.Classes,
-				AllowEmpty: true, Labels: labels, Split: dataset.Test})
-			if err != nil {
-				return err
-			}
-			s, err := flags.open(c)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			start := time.Now()
-			value, err := s.classify(c.Context(), "classifier", train, test, seed)
-			if err != nil {
-				return err
-			}
-			note := "not covered by the privacy claim: computed from reference images that were not declared public"
-			if public {
-				note = "reference images declared public"
-			}
-			if run != "" {
-				r, err := loadResults(run)
-				if err != nil {
-					return err
-				}
-				r.setScore(score{Name: "synthetic", Trained: "synthetic images of the released model", Tested: "reference images", Covered: public, Score: value, Training: train.Len()})
-				if err := r.save(run); err != nil {
-					return err
-				}
-				if err := writeReports(run); err != nil {
-					return err
-				}
-			}
-			if flags.json {
-				return printJSON(c, map[string]any{"accuracy": value.Accuracy, "per_class": value.PerClass, "classes": train.Classes, "tests": value.Tests,
-					"training_images": train.Len(), "covered": public, "note": note, "seconds": time.Since(start).Seconds()})
-			}
-			fmt.Fprintf(c.OutOrStdout(), "accuracy %.4f on %d images (%s)\n", value.Accuracy, value.Tests, note)
-			for i, name := range train.Classes {
-				fmt.Fprintf(c.OutOrStdout(), "  %-20s %.4f\n", name, value.PerClass[i])
-			}
-			return nil
-		},
+		RunE:    func(c *cobra.Command, args []string) error { return e.run(c, args[0]) },
 	}
-	c.Flags().StringVar(&reference, "reference", "", "`PATH` of labelled real images: class folders or IDX")
-	c.Flags().StringVar(&labels, "reference-labels", "", "IDX `FILE` of the labels, where not beside the images")
-	c.Flags().BoolVar(&public, "reference-public", false, "declare the reference images public")
-	c.Flags().Uint64Var(&seed, "seed", 1, "`NUMBER` that decides the classifier's start and batches")
-	flags.add(c)
+	f := c.Flags()
+	f.SortFlags = false
+	f.StringVar(&e.reference, "reference", "", "`PATH` of labelled real images: class folders or IDX; or a file of features")
+	f.StringVar(&e.labels, "reference-labels", "", "IDX `FILE` of the labels, where not beside the images")
+	f.BoolVar(&e.public, "reference-public", false, "declare the reference images public")
+	f.StringSliceVar(&e.metrics, "metrics", []string{"all"}, "`NAMES` of metrics: fid,kid,is,prc,dc,fld, or all, or none")
+	f.StringSliceVar(&e.classifiers, "classifiers", []string{"cnn"}, "`NAMES` of classifiers, or all, or none")
+	f.IntVar(&e.seeds, "seeds", 1, "`COUNT` of times that each classifier is trained")
+	f.Uint64Var(&e.seed, "seed", 1, "`NUMBER` that decides the classifiers' starts and batches; the first of --seeds")
+	f.StringVar(&e.features, "features", "glyphs", "what gives features: glyphs, or the `FILE` of an Inception v3 in safetensors")
+	f.StringVar(&e.hash, "features-sha256", "", "SHA-256 that the file of --features must have, in `HEX`")
+	f.StringVar(&e.resize, "resize", "clean", "`WAY` to resize for Inception: clean, tensorflow (torch-fidelity) or pytorch")
+	f.IntVar(&e.options.KID.Subsets, "kid-subsets", 100, "`COUNT` of subsets of kid")
+	f.IntVar(&e.options.KID.SubsetSize, "kid-subset-size", 0, "`IMAGES` in each (default 1000, or all of the smaller set)")
+	f.IntVar(&e.options.Neighbours, "neighbours", 3, "`COUNT` of nearest neighbours of prc; DPImageBench takes 4")
+	e.session.add(c)
+	c.AddCommand(newEvalNetwork())
 	return c
+}
+
+func (e *evaluating) run(c *cobra.Command, path string) error {
+	if err := e.check(path); err != nil {
+		return err
+	}
+	start := time.Now()
+	run := ""
+	if dir := filepath.Join(path, finetune.ReleaseDir, syntheticDir); dirExists(dir) {
+		path, run = dir, path
+	}
+	var out *evaluation
+	var err error
+	if eval.IsFeatureFile(path) {
+		out, err = e.compareFiles(path)
+	} else {
+		out, err = e.compareImages(c, path)
+	}
+	if errors.Is(err, eval.ErrInvalid) {
+		return invalid(err)
+	}
+	if err != nil {
+		return err
+	}
+	out.mark(e.public)
+	if run != "" {
+		if err := out.keep(run); err != nil {
+			return err
+		}
+	}
+	out.Seconds = time.Since(start).Seconds()
+	if e.session.json {
+		return printJSON(c, out)
+	}
+	out.print(c.OutOrStdout())
+	return nil
+}
+
+// check refuses flags that contradict each other before anything is read.
+func (e *evaluating) check(path string) error {
+	if e.reference == "" {
+		return misuse(fmt.Errorf("--reference is missing, want a folder of class folders or IDX files"))
+	}
+	if e.seeds < 1 || e.seeds > 100 {
+		return misuse(fmt.Errorf("--seeds is %d, want 1 to 100", e.seeds))
+	}
+	if o := e.options; o.KID.Subsets < 1 || o.KID.SubsetSize < 0 || o.Neighbours < 1 {
+		return misuse(fmt.Errorf("--kid-subsets is %d, --kid-subset-size %d, --neighbours %d, want 1, 0 and 1 at least", o.KID.Subsets, o.KID.SubsetSize, o.Neighbours))
+	}
+	all := make([]string, 0, 6)
+	for _, m := range eval.Metrics() {
+		all = append(all, string(m))
+	}
+	metrics, err := choose("--metrics", e.metrics, all)
+	if err != nil {
+		return err
+	}
+	e.options.Metrics = nil
+	if !slices.Equal(e.metrics, []string{"all"}) {
+		e.options.Metrics = []eval.Metric{}
+		for _, m := range metrics {
+			e.options.Metrics = append(e.options.Metrics, eval.Metric(m))
+		}
+	}
+	all = all[:0]
+	for _, k := range eval.Classifiers() {
+		all = append(all, string(k))
+	}
+	if e.classifiers, err = choose("--classifiers", e.classifiers, all); err != nil {
+		return err
+	}
+	if !slices.Contains(eval.Resizes(), eval.Resize(e.resize)) {
+		return misuse(fmt.Errorf("--resize is %q, want one of %q", e.resize, eval.Resizes()))
+	}
+	if eval.IsFeatureFile(path) != eval.IsFeatureFile(e.reference) {
+		return misuse(fmt.Errorf("%s and %s: want two files of features or two sets of images", path, e.reference))
+	}
+	if e.features == "glyphs" && e.hash != "" {
+		return misuse(errors.New("--features-sha256 names a file, but --features is the network that scumble carries; give --features FILE"))
+	}
+	return nil
+}
+
+// choose checks a list of names; all and none stand for those.
+func choose(flag string, names, all []string) ([]string, error) {
+	switch {
+	case slices.Equal(names, []string{"all"}):
+		return slices.Clone(all), nil
+	case slices.Equal(names, []string{"none"}):
+		return nil, nil
+	}
+	for _, n := range names {
+		if !slices.Contains(all, n) {
+			return nil, misuse(fmt.Errorf("%s has %q, want some of %s, or all, or none", flag, n, strings.Join(all, ",")))
+		}
+	}
+	return names, nil
+}
+
+// wantsFidelity says whether any metric is asked for.
+func (e *evaluating) wantsFidelity() bool {
+	return e.options.Metrics == nil || len(e.options.Metrics) > 0
+}
+
+// compareFiles compares features that another program wrote.
+func (e *evaluating) compareFiles(path string) (*evaluation, error) {
+	synthetic, err := eval.ReadFeatures(path)
+	if err != nil {
+		return nil, err
+	}
+	moments, err := eval.ReadMoments(e.reference)
+	if err != nil {
+		return nil, err
+	}
+	if moments != nil {
+		own, err := eval.NewMoments(synthetic)
+		if err != nil {
+			return nil, err
+		}
+		fid, err := eval.FrechetDistance(own, moments)
+		if err != nil {
+			return nil, err
+		}
+		f := &eval.Fidelity{FID: &fid, Notes: []string{"the reference is a mean and a covariance, so there is fid alone"}}
+		f.Settings = eval.FidelitySettings{SyntheticImages: synthetic.Rows, Network: eval.Network{Name: "features from a file", Dim: synthetic.Dim}}
+		return &evaluation{Fidelity: f}, nil
+	}
+	reference, err := eval.ReadFeatures(e.reference)
+	if err != nil {
+		return nil, err
+	}
+	f, err := eval.Compare(synthetic, reference, e.options)
+	if err != nil {
+		return nil, err
+	}
+	f.Settings.Network.Name = "features from a file"
+	return &evaluation{Fidelity: f}, nil
+}
+
+// compareImages runs the network and the classifiers.
+func (e *evaluating) compareImages(c *cobra.Command, path string) (*evaluation, error) {
+	train, err := dataset.Open(path, dataset.Options{})
+	if err != nil {
+		return nil, err
+	}
+	test, err := dataset.Open(e.reference, dataset.Options{Size: train.Height, Channels: train.Channels, Classes: train.Classes,
+		AllowEmpty: true, Labels: e.labels, Split: dataset.Test})
+	if err != nil {
+		return nil, err
+	}
+	s, err := e.session.open(c)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	out := &evaluation{Fidelity: &eval.Fidelity{Settings: eval.FidelitySettings{SyntheticImages: train.Len(), ReferenceImages: test.Len()}}}
+	if e.wantsFidelity() {
+		if out.Fidelity, err = e.fidelity(c.Context(), s, train, test); err != nil {
+			return nil, err
+		}
+	}
+	if len(e.classifiers) > 0 {
+		out.Classes, out.Tests, out.Training = train.Classes, test.Len(), train.Len()
+	}
+	for _, kind := range e.classifiers {
+		a, err := s.downstream(c.Context(), eval.Classifier(kind), train, test, e.seeds, e.seed)
+		if err != nil {
+			return nil, err
+		}
+		out.Classifiers = append(out.Classifiers, a)
+		if out.Accuracy == nil {
+			out.Accuracy, out.PerClass = &a.Mean, a.PerClass
+		}
+		if out.Best == nil || a.Mean > *out.Best {
+			out.Best = &a.Mean
+		}
+	}
+	return out, nil
+}
+
+// fidelity takes features of both sets and compares them.
+func (e *evaluating) fidelity(ctx context.Context, s *session, synthetic, reference *dataset.Set) (*eval.Fidelity, error) {
+	network, err := e.openNetwork(s)
+	if err != nil {
+		return nil, err
+	}
+	defer network.Close()
+	var sets [2]*eval.Features
+	for i, part := range []struct {
+		what string
+		set  *dataset.Set
+	}{{"synthetic", synthetic}, {"reference", reference}} {
+		start := time.Now()
+		sets[i], err = network.Features(ctx, part.set, func(done, total int) {
+			left := time.Since(start).Seconds() / float64(done) * float64(total-done)
+			s.talk.progress(done == total, "features of %s images: %d/%d, %s left", part.what, done, total, short(time.Duration(left*float64(time.Second))))
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	f, err := eval.Compare(sets[0], sets[1], e.options)
+	if err != nil {
+		return nil, err
+	}
+	f.Settings.Network = network.About()
+	return f, nil
+}
+
+// openNetwork opens what --features names.
+func (e *evaluating) openNetwork(s *session) (*eval.Extractor, error) {
+	if e.features == "glyphs" {
+		return eval.Glyphs(s.backend, s.network())
+	}
+	if e.hash == "" {
+		hash, err := eval.FileSHA256(e.features)
+		if err != nil {
+			return nil, invalid(err)
+		}
+		return nil, misuse(withHint(fmt.Errorf("--features-sha256 is missing: a score has to name its network"),
+			fmt.Sprintf("if %s is the file you mean, add --features-sha256 %s", e.features, hash)))
+	}
+	n, err := eval.OpenInception(s.backend, e.features, e.hash, eval.Resize(e.resize), s.network())
+	if err != nil {
+		return nil, invalid(err)
+	}
+	return n, nil
+}
+
+// downstream scores one kind of classifier over seeds.
+func (s *session) downstream(ctx context.Context, kind eval.Classifier, train, test *dataset.Set, seeds int, seed uint64) (*eval.Accuracy, error) {
+	start, nth := time.Now(), 1
+	return eval.ScoreClassifier(ctx, s.backend, kind, train, test, seeds, eval.ClassifierOptions{
+		Seed: seed, Lowering: s.lowering, Workers: s.workers,
+		Report: func(step, steps int) {
+			left := time.Since(start).Seconds() / float64(step) * float64(steps-step)
+			s.talk.progress(step == steps, "classifier %s, %d of %d: step %d/%d, %s left", kind, nth, seeds, step, steps, short(time.Duration(left*float64(time.Second))))
+			if step == steps {
+				start, nth = time.Now(), nth+1
+			}
+		},
+	})
 }

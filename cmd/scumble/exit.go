@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"syscall"
 
 	"github.com/scumble-dp/scumble/accountant"
 	"github.com/scumble-dp/scumble/dataset"
@@ -53,8 +55,13 @@ func exitCode(err error) int {
 		return c.code
 	case errors.Is(err, accountant.ErrBudget):
 		return exitBudget
+	case errors.Is(err, accountant.ErrBrokenChain), errors.Is(err, finetune.ErrEarlier):
+		return exitVerification
 	case errors.Is(err, dataset.ErrInvalid), errors.Is(err, finetune.ErrConfig):
 		return exitInvalid
+	case errors.Is(err, finetune.ErrPlace), errors.Is(err, fs.ErrPermission),
+		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EDQUOT):
+		return exitResources
 	}
 	return exitFailed
 }

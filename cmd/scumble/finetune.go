@@ -18,17 +18,26 @@ func newFinetune() *cobra.Command {
 	var flags sessionFlags
 	var o trainOptions
 	var engine string
+	var schema bool
 	c := &cobra.Command{
 		Use:   "finetune CONFIG --out DIR | finetune --resume DIR",
 		Short: "Fine-tune a public model on private images, with differential privacy",
 		Long: `finetune trains a public base model on private images with DP-SGD and writes a run
 directory: release/ (model, synthetic images, statement, report) may leave the
-building, private/ may not. CONFIG is a YAML file; README shows one. The plan is
-printed before an image is opened.`,
+building, private/ may not. CONFIG is a YAML file: README shows one, docs/config.md
+explains every key, and --schema prints its JSON Schema, for editors. The plan is
+printed before an image is opened.
+
+Who fine-tunes twice on the same images spends twice: privacy.previous_runs in
+CONFIG names the earlier run directories, and epsilon is then the budget of all
+runs together. Exit code 4 says that it is spent.`,
 		Example: `  scumble finetune clinic.yaml --out runs/clinic
   scumble finetune --resume runs/clinic`,
 		Args: arguments(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			if schema {
+				return printSchema(c, args)
+			}
 			config, err := finetuneConfig(&o, args)
 			if err != nil {
 				return err
@@ -68,6 +77,7 @@ printed before an image is opened.`,
 	}
 	c.Flags().StringVar(&o.dir, "out", "", "run `DIR`; must not exist")
 	c.Flags().StringVar(&o.resumeDir, "resume", "", "go on with the run in `DIR`")
+	c.Flags().BoolVar(&schema, "schema", false, "print the JSON Schema of CONFIG and do nothing else")
 	c.Flags().StringVar(&engine, "engine", string(dpsgd.BookKeeping), "how gradients are clipped: book-keeping or loop")
 	c.Flags().IntVar(&o.physical, "physical-batch", 0, "`EXAMPLES` per call; changes speed and memory only; 0 chooses")
 	c.Flags().Uint64Var(&o.insecureSeed, "insecure-seed", 0, "reproducible noise for tests: the result is NOT PRIVATE")
@@ -99,7 +109,19 @@ func finetuneConfig(o *trainOptions, args []string) (*finetune.Config, error) {
 	if _, err := os.Lstat(o.dir); err == nil {
 		return nil, fmt.Errorf("%w: run directory %s exists; choose another, or go on with --resume %s", finetune.ErrConfig, o.dir, o.dir)
 	}
+	if inside, err := within(o.dir, config.Data.Path); err != nil || inside {
+		return nil, misuse(errors.Join(err, fmt.Errorf("run directory %s lies in %s, want a place outside the private images", o.dir, config.Data.Path)))
+	}
 	return config, nil
+}
+
+// printSchema writes the JSON Schema of a config.
+func printSchema(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return misuse(fmt.Errorf("%q is one argument too many, --schema takes none", args[0]))
+	}
+	_, err := c.OutOrStdout().Write(finetune.Schema())
+	return err
 }
 
 // removeRun removes an earlier run directory. It refuses anything else.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+
+	"github.com/scumble-dp/scumble/internal/releasetest"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -18,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden files")
 // goldenHelp are the commands whose help is a golden file,
 // testdata/help/COMMAND_SUBCOMMAND.txt.
 var goldenHelp = []string{
-	"account", "calibrate", "ledger",
+	"account", "calibrate", "ledger", "sign", "verify", "export",
 	"data", "data glyphs", "data check", "data convert", "data sheet",
 	"backend", "backend list", "backend install",
 	"doctor", "version",
@@ -87,18 +89,25 @@ func TestHelpExamplesWork(t *testing.T) {
 	t.Chdir(t.TempDir())
 	runOK(t, "data", "glyphs", "--out", "photos", "--count", "100", "--digits-only")
 	makeLedger(t, filepath.Join("runs", "demo"))
+	for dir, from := range map[string]string{"release": releasetest.New(t, nil), "private": t.TempDir()} {
+		if err := os.CopyFS(filepath.Join("runs", "demo", dir), os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	seen := make(map[string]bool)
 	for _, name := range goldenHelp {
-		example := strings.TrimSpace(findCommand(t, name).Example)
-		args := strings.Fields(example)
-		if len(args) < 2 || args[0] != "scumble" || !strings.HasPrefix(example, "scumble "+strings.Fields(name)[0]) {
-			t.Errorf("example of scumble %s is %q, want a call of it", name, example)
-			continue
+		for _, example := range strings.Split(strings.TrimSpace(findCommand(t, name).Example), "\n") {
+			example = strings.TrimSpace(example)
+			args := strings.Fields(example)
+			if len(args) < 2 || args[0] != "scumble" || !strings.HasPrefix(example, "scumble "+strings.Fields(name)[0]) {
+				t.Errorf("example of scumble %s is %q, want a call of it", name, example)
+				continue
+			}
+			if name == "backend install" || seen[example] { // It needs the wheel; package backend tests that.
+				continue
+			}
+			seen[example] = true
+			runOK(t, args[1:]...)
 		}
-		if name == "backend install" || seen[example] { // It needs the wheel; package backend tests that.
-			continue
-		}
-		seen[example] = true
-		runOK(t, args[1:]...)
 	}
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -10,12 +12,15 @@ import (
 
 func newPlan() *cobra.Command {
 	var flags sessionFlags
+	var layers, measure bool
 	c := &cobra.Command{
 		Use:   "plan CONFIG",
 		Short: "Say what a fine-tuning run would do and cost; opens no image",
 		Long: `plan computes what scumble finetune CONFIG would do: the privacy claim by two
-accountants, noise multiplier, steps and parameters. It reads the names of class
-folders and opens no image.`,
+accountants, noise multiplier, steps and parameters; and, where the config names
+earlier runs on the same images, what they have spent and what is left. It reads
+their ledgers and the names of class folders, and opens no image. Exit code 4
+says that nothing is left.`,
 		Example: "  scumble plan clinic.yaml --json",
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -32,26 +37,75 @@ folders and opens no image.`,
 				return err
 			}
 			defer s.close()
-			plan, _, err := finetune.NewPlan(s.backend, config, base)
+			plan, target, err := finetune.NewPlan(s.backend, config, base)
+			if err != nil && flags.json {
+				err = conceal(err, config.Data.Path, nil)
+			}
 			if err != nil {
 				return err
 			}
-			if flags.json {
-				return printJSON(c, plan)
+			if layers {
+				return printLayers(c, s, plan, target, flags.json)
 			}
-			m := plan.Mechanism
-			_, err = fmt.Fprintf(c.OutOrStdout(), `privacy      epsilon %.4f at delta %g, %s, unit one image
-             RDP accountant: epsilon %.4f
-mechanism    %d steps, sampling probability %.6g, expected batch %g
-             noise multiplier %g, clipping norm %g, %d draws per example
-trains       %s: %d of %d parameters of the denoiser
-images       %dx%d pixels, %d channels, %d classes
-`, plan.Epsilon, plan.Delta, plan.Neighboring, plan.EpsilonRDP, m.Steps, m.SamplingProbability, m.ExpectedBatchSize,
-				m.NoiseMultiplier, m.ClippingNorm, plan.Multiplicity, plan.Method, plan.TrainableParameters, plan.TotalParameters,
-				plan.Size, plan.Size, plan.Channels, len(plan.Classes))
+			out := planned{Plan: plan}
+			if measure {
+				if out.Measured, err = s.measure(c.Context(), config); err != nil {
+					return err
+				}
+			}
+			if flags.json {
+				return printJSON(c, out)
+			}
+			text := planText(plan, config)
+			if measure {
+				text += measuredText(out.Measured)
+			}
+			_, err = io.WriteString(c.OutOrStdout(), text)
 			return err
 		},
 	}
+	c.Flags().BoolVar(&layers, "layers", false, "instead, list each trainable layer: shapes, clipping rule and what clipping adds")
+	c.Flags().BoolVar(&measure, "measure", false, "also measure time, memory and gradient norms, on samples of the public base model")
 	flags.add(c)
 	return c
+}
+
+// planned is what plan --json prints.
+type planned struct {
+	*finetune.Plan
+	Measured *finetune.Measured `json:"measured,omitempty"` // With --measure.
+}
+
+// planText says what a plan does and costs.
+func planText(plan *finetune.Plan, config *finetune.Config) string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-12s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	m := plan.Mechanism
+	line("privacy", "epsilon %.4f at delta %g, %s, unit one image", plan.Epsilon, plan.Delta, plan.Neighboring)
+	line("", "RDP accountant: epsilon %.4f", plan.EpsilonRDP)
+	if len(plan.Previous) > 0 {
+		line("", "that is this run (alone %.4f) and the %s below, together", plan.EpsilonAlone, earlierRuns(len(plan.Previous)))
+		for _, p := range plan.Previous {
+			line("earlier run", "epsilon %.4f, ledger %s, run %s", p.Epsilon, p.Ledger, p.Run)
+			if p.Unfinished {
+				line("", "not finished: charged in full, since it can be resumed")
+			}
+		}
+		line("left", "epsilon %.4f of %g before this run, %.4f after it", config.Privacy.Epsilon-plan.EpsilonPrevious, config.Privacy.Epsilon,
+			config.Privacy.Epsilon-plan.Epsilon)
+	}
+	line("mechanism", "%d steps, sampling probability %.6g, expected batch %g", m.Steps, m.SamplingProbability, m.ExpectedBatchSize)
+	line("", "noise multiplier %g, clipping norm %g, %d draws per example", m.NoiseMultiplier, m.ClippingNorm, plan.Multiplicity)
+	line("trains", "%s: %d of %d parameters of the denoiser", plan.Method, plan.TrainableParameters, plan.TotalParameters)
+	line("images", "%dx%d pixels, %d channels, %d classes", plan.Size, plan.Size, plan.Channels, len(plan.Classes))
+	return b.String()
+}
+
+func earlierRuns(n int) string {
+	if n == 1 {
+		return "earlier run"
+	}
+	return fmt.Sprintf("%d earlier runs", n)
 }

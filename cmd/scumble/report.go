@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"image/png"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,7 +60,7 @@ func writeReports(dir string) error {
 	if err != nil {
 		return fmt.Errorf("report of run %s: %w", dir, err)
 	}
-	if err := report.WriteRelease(filepath.Join(dir, finetune.ReleaseDir), run); err != nil {
+	if err := writeRelease(dir, run); err != nil {
 		return fmt.Errorf("report of run %s: %w", dir, err)
 	}
 	return report.WritePrivate(filepath.Join(dir, finetune.PrivateDir), run)
@@ -79,17 +80,15 @@ func reportRun(dir string) (*report.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	released := *config // Where the images lie is nobody's business.
-	released.Data.Path, released.Data.Labels = "private", ""
-	text, err := released.YAML()
+	text, err := config.Released().YAML()
 	if err != nil {
 		return nil, err
 	}
 	plan := r.Plan
 	run := &report.Run{
 		Title: "Synthetic images by scumble", Version: versionText(), Created: time.Now().UTC().Truncate(time.Second),
-		Method: string(config.Method), Base: config.Base, BaseProvenance: provenance(config.Base),
-		Weights: []report.Weight{{Name: "base model " + filepath.Base(config.Base), TrainedOn: provenance(config.Base), Licence: "see the model's card", Public: true}},
+		Method: string(config.Method), Base: config.Released().Base, BaseProvenance: provenance(config.Base),
+		Weights: slices.Clone(r.Weights),
 		Classes: plan.Classes, ImageSize: plan.Size, Channels: plan.Channels,
 		PublicInputs: []report.Item{
 			{Name: "number of examples", Value: fmt.Sprintf("%d (declared; never counted)", config.Data.Examples)},
@@ -97,7 +96,6 @@ func reportRun(dir string) (*report.Run, error) {
 			{Name: "class names", Value: strings.Join(plan.Classes, ", ")},
 			{Name: "hyperparameters", Value: "every number of the config"},
 		},
-		Tuning: "No earlier run on these images is in this ledger. Hyperparameters that were chosen on the private images would not be covered.",
 		Limits: []string{
 			"Class names and the declared number of examples are public inputs, not protected.",
 			"Running time and memory of the training are side channels outside the claim.",
@@ -105,6 +103,9 @@ func reportRun(dir string) (*report.Run, error) {
 		Config: string(text), TrainableParameters: plan.TrainableParameters, TotalParameters: plan.TotalParameters,
 	}
 	if err := fillClaim(run, config, r, record); err != nil {
+		return nil, err
+	}
+	if err := checkAssumptions(run, config, r, record); err != nil {
 		return nil, err
 	}
 	if err := fillPictures(run, dir); err != nil {
@@ -130,7 +131,7 @@ func fillClaim(run *report.Run, config *finetune.Config, r *results, record *acc
 		return err
 	}
 	steps := 0
-	for _, e := range events {
+	for _, e := range finetune.Own(record) {
 		steps += e.Count
 	}
 	m := r.Plan.Mechanism
@@ -139,10 +140,13 @@ func fillClaim(run *report.Run, config *finetune.Config, r *results, record *acc
 		Neighboring: accountant.AddOrRemove, Unit: "image",
 		NoiseMultiplier: m.NoiseMultiplier, SamplingProbability: m.SamplingProbability, ExpectedBatchSize: m.ExpectedBatchSize,
 		ClippingNorm: m.ClippingNorm, Steps: steps, StepsPlanned: m.Steps, Multiplicity: r.Plan.Multiplicity,
-		Accountant: "scumble PLD, pessimistic, both directions", Slack: claim.Slack, Mesh: claim.Mesh,
+		Accountant: accountantName, Slack: claim.Slack, Mesh: claim.Mesh,
 		PublicExamples: config.Data.Examples, Insecure: r.Insecure,
 	}
 	for _, p := range points {
+		if math.IsInf(p.Epsilon, 1) { // High orders of little noise: nothing is claimed there.
+			continue
+		}
 		run.Claim.RDP = append(run.Claim.RDP, report.RDP{Order: p.Order, Epsilon: p.Epsilon})
 	}
 	const shown = 20
@@ -155,11 +159,31 @@ func fillClaim(run *report.Run, config *finetune.Config, r *results, record *acc
 		run.Claim.Spent = append(run.Claim.Spent, report.Spent{Step: step, Epsilon: at.Epsilon})
 	}
 	run.Ledger = report.Ledger{Entries: record.Count(), Head: record.Head()}
-	entries := record.Entries()
+	earlier, err := finetune.EarlierRuns(record, config.Privacy.Delta)
+	if err != nil {
+		return err
+	}
+	for _, p := range earlier {
+		// As the row is also in statement.json, whoever holds the release can find
+		// the ledger that it stands for: release/previous/HASH.jsonl.
+		what := fmt.Sprintf("earlier run %s of ledger %s, epsilon %.4f alone", p.Run, p.Ledger, p.Epsilon)
+		addRows(run, record, p.ID(), what, p.Events)
+	}
+	addRows(run, record, finetune.RunID, "DP-SGD steps", finetune.Own(record))
+	run.Tuning = "none is declared. Hyperparameters that were chosen on the private images would not be covered."
+	if n := len(earlier); n > 0 {
+		run.Tuning = fmt.Sprintf("the %s that the ledger lists, by the hash of their own, are inside the claim: epsilon is the total of all. "+
+			"Others are not declared.", earlierRuns(n))
+	}
+	return nil
+}
+
+// addRows adds the events of one run in the ledger.
+func addRows(run *report.Run, record *accountant.Record, id, what string, events []accountant.Event) {
 	for _, e := range events {
-		row := report.LedgerRow{What: "DP-SGD steps", Event: e}
-		for _, entry := range entries {
-			if entry.Event == nil {
+		row := report.LedgerRow{What: what, Event: e}
+		for _, entry := range record.Entries() {
+			if entry.Event == nil || entry.Run != id {
 				continue
 			}
 			if row.First.IsZero() {
@@ -169,7 +193,6 @@ func fillClaim(run *report.Run, config *finetune.Config, r *results, record *acc
 		}
 		run.Ledger.Rows = append(run.Ledger.Rows, row)
 	}
-	return nil
 }
 
 // fillPictures makes the sheet of synthetic images from the released folder.
@@ -189,6 +212,9 @@ func fillPictures(run *report.Run, dir string) error {
 	run.Grid = &report.Picture{PNG: buf.Bytes(), Covered: report.PostProcessing, RowLabels: set.Classes,
 		Alt:     fmt.Sprintf("Synthetic images, one row for each of the classes %s.", strings.Join(set.Classes, ", ")),
 		Caption: "Synthetic images drawn from the released model; none is a private image."}
+	if run.Neighbors, err = nearestPublic(set, run.Base); err != nil {
+		return err
+	}
 	public, err := os.ReadFile(filepath.Join(dir, finetune.PrivateDir, publicGridFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -218,15 +244,30 @@ func fillFigures(run *report.Run, r *results) {
 			}
 		}
 		run.Scores = append(run.Scores, report.Score{Name: titles[s.Name], Value: s.Score.Accuracy, PerClass: s.Score.PerClass,
-			TrainedOn: fmt.Sprintf("%d %s", s.Training, s.Trained), TestedOn: s.Tested, Covered: covered})
+			TrainedOn: fmt.Sprintf("%d %s", s.Training, s.Trained), TestedOn: s.Tested, Tests: s.Score.Tests, Covered: covered})
 	}
-	for _, stage := range []struct{ key, name string }{{"finetune", "fine-tuning"}, {"sample", "sampling"}, {"classifier", "classifiers"}, {"total", "in all"}} {
+	// Time and memory of the training depend on how many private images there are
+	// and how many joined each step; those of sampling on the release alone.
+	for _, stage := range []struct {
+		key, name string
+		covered   report.Coverage
+	}{
+		{"finetune", "fine-tuning", report.NotCovered}, {"sample", "sampling", report.PostProcessing},
+		{"classifier", "classifiers", report.NotCovered}, {"total", "in all", report.NotCovered},
+	} {
 		if seconds, ok := r.Seconds[stage.key]; ok {
-			run.Facts = append(run.Facts, report.Fact{Name: "Time, " + stage.name, Value: short(time.Duration(seconds * float64(time.Second))), Covered: report.Public})
+			run.Facts = append(run.Facts, report.Fact{Name: "Time, " + stage.name, Value: short(time.Duration(seconds * float64(time.Second))), Covered: stage.covered})
 		}
 	}
+	if r.ExpectedSeconds > 0 {
+		run.Facts = append(run.Facts,
+			report.Fact{Name: "Time, fine-tuning as planned", Covered: report.Public,
+				Value: short(time.Duration(r.ExpectedSeconds*float64(time.Second))) + ", by the pace of an empty batch"},
+			report.Fact{Name: "Memory, ready to train", Covered: report.Public,
+				Value: fmt.Sprintf("%.1f GiB, before a private image was opened", float64(r.ReadyBytes)/(1<<30))})
+	}
 	run.Facts = append(run.Facts,
-		report.Fact{Name: "Peak memory", Value: fmt.Sprintf("%.1f GiB", float64(r.PeakBytes)/(1<<30)), Covered: report.Public},
+		report.Fact{Name: "Peak memory", Value: fmt.Sprintf("%.1f GiB", float64(r.PeakBytes)/(1<<30))},
 		report.Fact{Name: "Backend", Value: r.Backend, Covered: report.Public},
 		report.Fact{Name: "Machine", Value: fmt.Sprintf("%s/%s, %d cores", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()), Covered: report.Public})
 }
@@ -240,17 +281,15 @@ func provenance(base string) string {
 	return m.Info["public_data"]
 }
 
+// accountantName says what computed epsilon; its version is the software's.
+const accountantName = "scumble PLD, pessimistic, both directions"
+
 // versionText is the software's version with its commit.
 func versionText() string {
-	text := "scumble (development)"
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return text
+	b := thisBuild()
+	text := "scumble " + b.Version
+	if b.Revision != "" {
+		text += ", commit " + b.revision()
 	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			text += " " + s.Value
-		}
-	}
-	return text
+	return text + ", " + b.Go
 }

@@ -28,6 +28,7 @@ type session struct {
 	lowering nn.Lowering
 	workers  int
 	talk     *talk
+	conceal  bool // Errors on private images do not say which.
 }
 
 // sessionFlags are the flags of a command that computes.
@@ -54,7 +55,7 @@ func (f *sessionFlags) open(c *cobra.Command) (*session, error) {
 	if err != nil {
 		return nil, &coded{exitResources, err}
 	}
-	s := &session{backend: b, info: info, lowering: nn.LoweringFor(info.Name), workers: f.workers, talk: newTalk(c.ErrOrStderr(), f.quiet)}
+	s := &session{backend: b, info: info, lowering: nn.LoweringFor(info.Name), workers: f.workers, talk: newTalk(c.ErrOrStderr(), f.quiet), conceal: f.json}
 	if s.workers == 0 {
 		s.workers = runtime.NumCPU()
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/scumble-dp/scumble/eval"
 	"github.com/scumble-dp/scumble/finetune"
 	"github.com/scumble-dp/scumble/generate"
+	"github.com/scumble-dp/scumble/report"
 )
 
 // resultsFile keeps, in a run's private folder, what its reports are made of.
@@ -29,7 +31,16 @@ type results struct {
 	Backend   string             `json:"backend"`
 	Lost      int                `json:"lost_steps"`
 	Insecure  bool               `json:"insecure"`
-	Scores    []score            `json:"scores"`
+
+	// Before a private image was opened: these may be released.
+	ExpectedSeconds float64 `json:"expected_seconds"` // All steps, by the pace of an empty batch.
+	ReadyBytes      int64   `json:"ready_rss_bytes"`  // Peak memory up to there.
+
+	Scores []score `json:"scores"`
+
+	Weights    []report.Weight `json:"weights"`               // Of the base model.
+	BaseLedger string          `json:"base_ledger,omitempty"` // Head of the released ledger that the base model came with.
+	Unmet      []string        `json:"unmet,omitempty"`       // Assumptions that the run did not keep.
 }
 
 // score is the accuracy of a classifier.
@@ -99,12 +110,29 @@ func (s *session) train(ctx context.Context, c *finetune.Config, o trainOptions)
 	if err != nil {
 		return nil, nil, err
 	}
+	weights, ledger, err := baseWeights(c.Base)
+	if err != nil {
+		return nil, nil, err
+	}
+	data := c.Data.Path
+	if o.data != "" {
+		data = o.data
+	}
+	var plan *finetune.Plan
+	keep := sync.OnceValue(func() error { return keepWeights(o.dir, weights) })
+	var expected time.Duration
+	var ready int64
 	start := time.Now()
 	result, err := finetune.Run(ctx, s.backend, c, base, finetune.Options{
 		Dir: o.dir, Resume: o.resume, DataPath: o.data, Lowering: s.lowering, Workers: s.workers, Engine: o.engine,
 		PhysicalBatchSize: o.physical, InsecureSeed: o.insecureSeed,
-		Planned: func(p *finetune.Plan) { s.sayPlan(p, c) },
+		Planned: func(p *finetune.Plan) {
+			plan = p
+			s.sayPlan(p, c)
+		},
+		Ready: func(d time.Duration) { expected, ready = d, peakBytes() },
 		Report: func(p finetune.Progress) {
+			_ = keep() // Its error comes back below.
 			s.talk.progress(p.Step == p.Steps, "step %d/%d, %.2f s/step, %s left, epsilon spent %.3f of %g",
 				p.Step, p.Steps, p.SecondsPerStep, short(p.Left), p.Epsilon, c.Privacy.Epsilon)
 		},
@@ -112,12 +140,22 @@ func (s *session) train(ctx context.Context, c *finetune.Config, o trainOptions)
 	if errors.Is(err, context.Canceled) && dirExists(o.dir) {
 		return nil, nil, withHint(err, fmt.Sprintf("state is saved; the same command with --resume goes on with %s", o.dir))
 	}
+	if err != nil && s.conceal {
+		err = conceal(err, data, plan)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &results{Plan: result.Plan, Backend: s.info.String(), Lost: result.Lost, Insecure: o.insecureSeed != 0, Seconds: map[string]float64{}}
+	if err := keep(); err != nil {
+		return nil, nil, err
+	}
+	r := &results{Plan: result.Plan, Backend: s.info.String(), Lost: result.Lost, Insecure: o.insecureSeed != 0, Seconds: map[string]float64{},
+		ExpectedSeconds: expected.Seconds(), ReadyBytes: ready}
 	if old, err := loadResults(o.dir); err == nil && o.resume {
 		r.Seconds, r.Scores, r.PeakBytes = old.Seconds, old.Scores, old.PeakBytes
+	}
+	if err := r.setWeights(o.dir, weights, ledger); err != nil {
+		return nil, nil, err
 	}
 	r.Seconds["finetune"] += time.Since(start).Seconds()
 	s.talk.say("fine-tuned in %s: epsilon %.4f at delta %g by the ledger", short(time.Since(start)), result.Claim.Epsilon, result.Claim.Delta)
@@ -128,6 +166,9 @@ func (s *session) train(ctx context.Context, c *finetune.Config, o trainOptions)
 func (s *session) sayPlan(p *finetune.Plan, c *finetune.Config) {
 	m := p.Mechanism
 	s.talk.say("plan: epsilon %.4f (RDP accountant: %.4f) at delta %g, %s, unit one image", p.Epsilon, p.EpsilonRDP, p.Delta, p.Neighboring)
+	if n := len(p.Previous); n > 0 {
+		s.talk.say("plan: that is this run (alone %.4f) and the %s on these images (epsilon %.4f together)", p.EpsilonAlone, earlierRuns(n), p.EpsilonPrevious)
+	}
 	s.talk.say("plan: %d steps, sampling probability %.4g, expected batch %g, %d draws per example, noise multiplier %g, clipping norm %g",
 		m.Steps, m.SamplingProbability, m.ExpectedBatchSize, p.Multiplicity, m.NoiseMultiplier, m.ClippingNorm)
 	s.talk.say("plan: method %s trains %d of %d parameters; %d classes, %dx%d pixels, %d channels",

@@ -11,23 +11,26 @@ import (
 	"github.com/scumble-dp/scumble/pipeline"
 )
 
-// Norms says how long per-example gradients are before the first update.
-type Norms struct {
-	Examples     int     `json:"examples"`
-	Mean         float64 `json:"mean"`          // Mean L2 norm of an example's gradient, averaged over its draws.
-	Clipped      float64 `json:"clipped"`       // Share of the examples above the clipping norm.
-	ClippingNorm float64 `json:"clipping_norm"` // The config's.
+// Measured is what a plan measures without private images.
+type Measured struct {
+	Seconds      float64 `json:"seconds"`         // All steps, by the pace of an empty batch.
+	Examples     int     `json:"public_examples"` // That gradients were measured on.
+	MeanNorm     float64 `json:"mean_norm"`       // L2 norm of an example's gradient, averaged over its draws.
+	Clipped      float64 `json:"clipped"`         // Share of the examples above the clipping norm.
+	ClippingNorm float64 `json:"clipping_norm"`   // The config's.
+	PeakBytes    int64   `json:"peak_rss_bytes"`  // Of the process so far; set by the caller.
 }
 
-// PublicNorms measures the per-example gradients of c's trainable set at its
-// starting point on PUBLIC images, such as samples of the base model. The noise
+// Measure compiles a step of c, and measures its time and the per-example
+// gradients of the trainable set at its starting point on PUBLIC images, such as
+// samples of the base model. The noise
 // of every step is proportional to the clipping norm, so a clipping norm far
 // above what gradients reach buys noise for nothing, and one far below makes
 // every example count the same: half the mean is a fair first choice.
 //
 // Never call it with private images: its result has no noise and no ledger
 // entry. base is changed as NewPlan changes it.
-func PublicNorms(ctx context.Context, backend compute.Backend, c *Config, base *checkpoint.Model, public *dataset.Set, o Options) (*Norms, error) {
+func Measure(ctx context.Context, backend compute.Backend, c *Config, base *checkpoint.Model, public *dataset.Set, o Options) (*Measured, error) {
 	plan, target, err := NewPlan(backend, c, base)
 	if err != nil {
 		return nil, err
@@ -41,6 +44,10 @@ func PublicNorms(ctx context.Context, backend compute.Backend, c *Config, base *
 		return nil, err
 	}
 	defer t.engine.Close()
+	pace, err := t.engine.Pace(t.initial, t.draws.fetch(0, nil))
+	if err != nil {
+		return nil, err
+	}
 	if t.draws.grids, err = encode(ctx, backend, base, canvas, public, o); err != nil {
 		return nil, err
 	}
@@ -57,5 +64,7 @@ func PublicNorms(ctx context.Context, backend compute.Backend, c *Config, base *
 	if n == 0 {
 		return nil, fmt.Errorf("no public image has a finite gradient: the base model is broken")
 	}
-	return &Norms{Examples: n, Mean: stats.NormSum / float64(n), Clipped: float64(stats.Clipped) / float64(n), ClippingNorm: plan.Mechanism.ClippingNorm}, nil
+	m := plan.Mechanism
+	return &Measured{Seconds: pace * m.ExpectedBatchSize * float64(m.Steps),
+		Examples: n, MeanNorm: stats.NormSum / float64(n), Clipped: float64(stats.Clipped) / float64(n), ClippingNorm: m.ClippingNorm}, nil
 }

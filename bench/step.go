@@ -1,0 +1,287 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/scumble-dp/scumble/dpsgd"
+	"github.com/scumble-dp/scumble/nn"
+	"github.com/scumble-dp/scumble/optim"
+)
+
+// StepOptions of Step.
+type StepOptions struct {
+	Workload     string
+	Set          Set
+	Batch        int // Examples of a step. Required.
+	Multiplicity int // Draws per example. Zero means 1.
+
+	Rounds  int // Timed steps of each kind. Zero means 3.
+	Workers int // Calls to the backend at the same time. Zero means 1.
+	// PhysicalBatch is the examples per call, of both kinds of step; the largest
+	// divisor of Batch that is not above it is used. Zero means 64 draws,
+	// or less where that would leave workers idle.
+	PhysicalBatch int
+	Engine        dpsgd.Method // "" means the engine's default.
+	Lowering      nn.Lowering
+
+	// PrivateOnly leaves the ordinary step out: for the memory of the other.
+	PrivateOnly bool
+	// Report, if not nil, is told what comes next.
+	Report func(what string)
+}
+
+// StepResult is what Step measured. Seconds are medians over the rounds. A nil
+// pointer is a figure that was not asked for.
+type StepResult struct {
+	SecondsNonPrivate *float64 `json:"seconds_nonprivate"` // Ordinary training of all parameters.
+	SecondsDP         *float64 `json:"seconds_dp"`         // DP-SGD on the trainable set.
+	Ratio             *float64 `json:"ratio"`              // SecondsDP / SecondsNonPrivate.
+
+	// The same in processor time, user and system: on a machine that is busy
+	// with other work this is the steadier figure.
+	CPUSecondsNonPrivate *float64 `json:"cpu_seconds_nonprivate"`
+	CPUSecondsDP         *float64 `json:"cpu_seconds_dp"`
+	CPURatio             *float64 `json:"cpu_ratio"`
+
+	PeakRSS             int64   `json:"peak_rss_bytes"` // Of the process so far; 0 where the system does not say.
+	Parameters          int     `json:"parameters"`     // Of the model, without adapters.
+	TrainableParameters int     `json:"trainable_parameters"`
+	GFLOPPerStep        float64 `json:"gflop_per_step"` // Of ordinary training of the trainable set: see Workload.Flops.
+	GFLOPS              float64 `json:"gflops"`         // GFLOPPerStep per second of the DP step, or the ordinary one without.
+	Backend             string  `json:"backend"`
+	PhysicalBatch       int     `json:"physical_batch"`
+	// CompileSeconds is the first call: build, compile and one physical batch.
+	CompileSeconds           float64  `json:"compile_seconds"` // Of the DP step, or the ordinary one without.
+	CompileSecondsNonPrivate *float64 `json:"compile_seconds_nonprivate"`
+
+	Workload     string `json:"workload"`
+	Set          Set    `json:"trainable"`
+	Batch        int    `json:"batch"`
+	Multiplicity int    `json:"multiplicity"`
+	Engine       string `json:"engine"`
+	Workers      int    `json:"workers"`
+	Rounds       int    `json:"rounds"`
+}
+
+// Validate reports the first number that is out of range.
+func (o *StepOptions) Validate() error {
+	switch {
+	case o.Batch < 1:
+		return fmt.Errorf("batch is %d, want at least 1", o.Batch)
+	case o.Multiplicity < 0:
+		return fmt.Errorf("multiplicity is %d, want at least 1, or zero for 1", o.Multiplicity)
+	case o.Rounds < 0:
+		return fmt.Errorf("rounds is %d, want at least 1, or zero for 3", o.Rounds)
+	case o.Workers < 0:
+		return fmt.Errorf("workers is %d, want at least 1, or zero for 1", o.Workers)
+	case o.PhysicalBatch < 0:
+		return fmt.Errorf("physical batch is %d, want at least 1, or zero for 64 draws", o.PhysicalBatch)
+	case o.Engine != "" && o.Engine != dpsgd.BookKeeping && o.Engine != dpsgd.PerExampleLoop:
+		return fmt.Errorf("clipping method is %q, want %q or %q", o.Engine, dpsgd.BookKeeping, dpsgd.PerExampleLoop)
+	case o.Set == None && o.PrivateOnly:
+		return fmt.Errorf("trainable set %q has no private step, want another", None)
+	}
+	return nil
+}
+
+func (o *StepOptions) setDefaults() {
+	for _, field := range []struct {
+		value *int
+		zero  int
+	}{{&o.Multiplicity, 1}, {&o.Rounds, 3}, {&o.Workers, 1}} {
+		if *field.value == 0 {
+			*field.value = field.zero
+		}
+	}
+	if o.PhysicalBatch == 0 { // Work for every worker.
+		o.PhysicalBatch = max(1, min(64/o.Multiplicity, o.Batch/o.Workers))
+	}
+	if o.Engine == "" {
+		o.Engine = dpsgd.BookKeeping
+	}
+	o.PhysicalBatch = min(o.PhysicalBatch, o.Batch)
+	for o.Batch%o.PhysicalBatch != 0 { // Ordinary training takes whole shards.
+		o.PhysicalBatch--
+	}
+}
+
+// Step times one step of DP-SGD on the trainable set and one of ordinary
+// training of the whole model, alternately: everything from the noising of the
+// images to the Adam update, with data and draws in memory. The clipping norm is
+// 1, the noise multiplier 1, the learning rate 1e-4.
+func Step(ctx context.Context, backend compute.Backend, o StepOptions) (*StepResult, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	o.setDefaults()
+	say := func(what string) {
+		if o.Report != nil {
+			o.Report(what)
+		}
+	}
+	w, err := NewWorkload(backend, o.Workload, o.Set)
+	if err != nil {
+		return nil, err
+	}
+	_, flops := w.Flops(backend)
+	r := &StepResult{
+		Parameters: w.Parameters(), TrainableParameters: w.TrainableParameters(),
+		GFLOPPerStep: flops * float64(o.Batch*o.Multiplicity) / 1e9, PhysicalBatch: o.PhysicalBatch,
+		Workload: o.Workload, Set: o.Set, Batch: o.Batch, Multiplicity: o.Multiplicity, Workers: o.Workers, Rounds: o.Rounds,
+	}
+	d := w.newData(o.Batch, o.Multiplicity)
+
+	var ordinary, private stopwatch
+	if !o.PrivateOnly {
+		say("compiling the ordinary step")
+		step, close, err := ordinaryStep(ctx, backend, d, o)
+		if err != nil {
+			return nil, fmt.Errorf("ordinary step: %w", err)
+		}
+		defer close()
+		if err := ordinary.time(func() error { return step(o.PhysicalBatch) }); err != nil {
+			return nil, fmt.Errorf("ordinary step: %w", err)
+		}
+		ordinary.run = func() error { return step(o.Batch) }
+		first := ordinary.first()
+		r.CompileSecondsNonPrivate, r.CompileSeconds = &first, first
+	}
+	if o.Set != None {
+		r.Engine = string(o.Engine)
+		say("compiling the private step")
+		step, close, err := w.privateStep(ctx, backend, d, o)
+		if err != nil {
+			return nil, fmt.Errorf("private step: %w", err)
+		}
+		defer close()
+		if err := private.time(func() error { return step(o.PhysicalBatch) }); err != nil {
+			return nil, fmt.Errorf("private step: %w", err)
+		}
+		private.run = func() error { return step(o.Batch) }
+		r.CompileSeconds = private.first()
+	}
+	for round := range o.Rounds {
+		say(fmt.Sprintf("round %d of %d", round+1, o.Rounds))
+		for _, watch := range []*stopwatch{&ordinary, &private} {
+			if watch.run == nil {
+				continue
+			}
+			if err := watch.time(watch.run); err != nil {
+				return nil, err
+			}
+		}
+	}
+	r.SecondsNonPrivate, r.CPUSecondsNonPrivate = ordinary.medians()
+	r.SecondsDP, r.CPUSecondsDP = private.medians()
+	if o.Set != None && !o.PrivateOnly {
+		wall, cpu := *r.SecondsDP / *r.SecondsNonPrivate, *r.CPUSecondsDP / *r.CPUSecondsNonPrivate
+		r.Ratio, r.CPURatio = &wall, &cpu
+	}
+	seconds := r.SecondsDP
+	if seconds == nil {
+		seconds = r.SecondsNonPrivate
+	}
+	r.GFLOPS = r.GFLOPPerStep / *seconds
+	r.PeakRSS = peakRSS()
+	return r, nil
+}
+
+// ordinaryStep returns a step of ordinary training of all parameters on the
+// first n examples.
+func ordinaryStep(ctx context.Context, backend compute.Backend, d *data, o StepOptions) (step func(n int) error, close func(), err error) {
+	w, err := NewWorkload(backend, o.Workload, None)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := optim.NewTrainer(backend, optim.TrainerOptions{
+		NN: nn.Options{Lowering: o.Lowering}, Weights: w.weights, Trainable: w.Trainable, Loss: w.loss,
+		ShardSize: o.PhysicalBatch, Workers: o.Workers, Adam: optim.AdamW{LearningRate: learningRate},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	fetch := func(positions []int) ([]*tensors.Tensor, error) { return d.fetch(positions, o.PhysicalBatch) }
+	return func(n int) error {
+		_, err := t.Step(ctx, n, 1, fetch)
+		return err
+	}, t.Close, nil
+}
+
+// Of both workloads.
+const (
+	learningRate    = 1e-4
+	clippingNorm    = 1
+	noiseMultiplier = 1
+)
+
+// privateStep returns a step of DP-SGD on the first n examples.
+func (w *Workload) privateStep(ctx context.Context, backend compute.Backend, d *data, o StepOptions) (step func(n int) error, close func(), err error) {
+	e, err := dpsgd.NewEngine(backend, dpsgd.EngineOptions{
+		Method: o.Engine, ClippingNorm: clippingNorm, NN: nn.Options{Lowering: o.Lowering, Adapter: w.adapter},
+		Weights: w.weights, Trainable: w.Trainable, Loss: w.loss, PhysicalBatchSize: o.PhysicalBatch, Workers: o.Workers,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	vector := w.weights.Flatten(w.Trainable)
+	noise, err := dpsgd.NewNoise()
+	if err != nil {
+		e.Close()
+		return nil, nil, err
+	}
+	adam := optim.AdamW{LearningRate: learningRate}
+	return func(n int) error {
+		sum, _, err := e.Sum(ctx, vector, n, d.fetch)
+		if err != nil {
+			return err
+		}
+		// There is no ledger: the data are random numbers.
+		gradient, err := sum.Release(noise, noiseMultiplier, func() error { return nil })
+		if err != nil {
+			return err
+		}
+		for i := range gradient {
+			gradient[i] /= float64(o.Batch)
+		}
+		return adam.Update(vector, gradient, 1)
+	}, e.Close, nil
+}
+
+// stopwatch times one kind of step. Its first time is that of the first call.
+type stopwatch struct {
+	run       func() error
+	wall, cpu []float64
+}
+
+func (s *stopwatch) time(f func() error) error {
+	start, used := time.Now(), cpuTime()
+	if err := f(); err != nil {
+		return err
+	}
+	s.cpu = append(s.cpu, (cpuTime() - used).Seconds())
+	s.wall = append(s.wall, time.Since(start).Seconds())
+	return nil
+}
+
+func (s *stopwatch) first() float64 { return s.wall[0] }
+
+// medians of all but the first, nil without.
+func (s *stopwatch) medians() (wall, cpu *float64) {
+	if len(s.wall) < 2 {
+		return nil, nil
+	}
+	w, c := median(s.wall[1:]), median(s.cpu[1:])
+	return &w, &c
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	n := len(v)
+	return (v[(n-1)/2] + v[n/2]) / 2
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/scumble-dp/scumble/export"
+	"github.com/scumble-dp/scumble/release"
+)
+
+func newExport() *cobra.Command {
+	var format, out, layouts string
+	var o export.Options
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "export RUN --format dataset --out DIR",
+		Short: "Write the synthetic images as a data set that other tools open",
+		Long: `export verifies a release (of a run directory, or the folder itself) and writes its
+synthetic images to DIR: Parquet with Image and ClassLabel features that Hugging
+Face load_dataset(DIR) opens, an image folder, WebDataset shards, a data card, Croissant
+metadata, and the statement with what it takes to verify it. It reads back what it
+wrote and compares pixels and labels before it says done. Nothing in DIR comes from the
+private images but through the released model; names, order and times are made here.
+
+scumble verify DIR checks the folder, and scumble sign DIR signs it.`,
+		Example: "  scumble export runs/demo --format dataset --out digits --license CC-BY-4.0",
+		Args:    exactly("RUN"),
+		RunE: func(c *cobra.Command, args []string) error {
+			switch {
+			case format != "dataset":
+				return misuse(fmt.Errorf("--format is %q, want dataset", format))
+			case out == "":
+				return misuse(errors.New("--out is missing, want the folder to write to; it must not exist"))
+			}
+			for _, l := range strings.Split(layouts, ",") {
+				o.Layouts = append(o.Layouts, export.Layout(strings.TrimSpace(l)))
+			}
+			r, err := export.Dataset(out, releaseOf(args[0]), o)
+			var no *export.RefusedError
+			switch {
+			case errors.As(err, &no):
+				return refused(no.Verdict)
+			case errors.Is(err, fs.ErrExist), errors.Is(err, release.ErrNotRelease):
+				return invalid(err)
+			case err != nil:
+				return err
+			}
+			if asJSON {
+				return printJSON(c, map[string]any{"out": out, "images": r.Images, "classes": r.Classes, "files": r.Files, "bytes": r.Bytes})
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %d images in %d classes, %d files, %d bytes; read back and compared\n", out, r.Images, len(r.Classes), r.Files, r.Bytes)
+			return err
+		},
+	}
+	c.Flags().StringVar(&format, "format", "dataset", "`FORMAT`: dataset")
+	c.Flags().StringVar(&out, "out", "", "`DIR` to write to; must not exist")
+	c.Flags().StringVar(&layouts, "layout", "parquet,imagefolder,webdataset", "`LAYOUTS` to write, separated by commas")
+	c.Flags().StringVar(&o.Name, "name", "", "`TITLE` of the data set; default that of the statement")
+	c.Flags().StringVar(&o.License, "license", "", "SPDX `ID` of the licence that you give, such as CC-BY-4.0")
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return c
+}

@@ -1,0 +1,17 @@
+// Package export writes the synthetic images of a release as a data set that
+// other people's tools open: Parquet for Hugging Face datasets, a folder of class
+// folders, WebDataset shards, a data card and Croissant metadata, with the statement of
+// the guarantee and what it takes to verify it.
+//
+//	OUT/
+//	    README.md                             data card, with dataset_info for load_dataset(OUT)
+//	    croissant.json                        Croissant 1.0 (https://docs.mlcommons.org/croissant/docs/croissant-spec.html)
+//	    data/train-00000-of-00001.parquet     columns image (bytes, path) and label
+//	    imagefolder/train/CLASS/000001.png
+//	    webdataset/train-000000.tar           000000.png, 000000.cls, …
+//	    statement.json, statement.md, ledger.jsonl, config.yaml, previous/, manifest.json
+//
+// This package never sees private data: its input is a release that verifies.
+// Pixels and labels are all it takes from the pictures; every name, order and time
+// in its output is made here.
+package export
