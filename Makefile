@@ -37,6 +37,7 @@ models: build ## Remake the bundled base models (hours on two cores; XLA advised
 	rm -rf .models && mkdir .models
 	./scumble pretrain recipes/glyphs-latent.yaml --card recipes/glyphs-latent.md --out .models/latent
 	./scumble pretrain recipes/glyphs-pixel.yaml --card recipes/glyphs-pixel.md --out .models/pixel
+	./scumble pretrain recipes/glyphs-colour.yaml --card recipes/glyphs-colour.md --out .models/colour
 
 clean:
 	rm -rf scumble runs .xla .models
