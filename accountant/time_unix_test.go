@@ -16,7 +16,7 @@ import (
 // machine does not count. Only with SCUMBLE_SLOW.
 func TestTimeOfGoldenCases(t *testing.T) {
 	if os.Getenv("SCUMBLE_SLOW") == "" {
-		t.Skip("SCUMBLE_SLOW is not set")
+		t.Skip("left out: SCUMBLE_SLOW is not set")
 	}
 	for _, g := range readGolden(t) {
 		times := make([]time.Duration, 5)

@@ -8,38 +8,16 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/scumble-dp/scumble/internal/wholefile"
 )
 
 // writeFile writes a file that appears whole or not at all.
-func writeFile(path string, write func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*")
-	if err != nil {
+func writeFile(path string, write func(io.Writer) error) error {
+	if err := wholefile.Create(path, 0o644, write); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-			err = fmt.Errorf("write %s: %w", path, err)
-		}
-	}()
-	w := bufio.NewWriter(f)
-	if err := write(w); err != nil {
-		return err
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if err := f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return nil
 }
 
 // WriteFolder writes the labelled images as dir/CLASS/000001.png and so on,

@@ -6,10 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/scumble-dp/scumble/internal/wholefile"
 	"github.com/scumble-dp/scumble/optim"
 )
 
@@ -28,19 +30,8 @@ const stateFile = "checkpoint.gob"
 
 // saveState replaces the checkpoint in a run's private folder in one rename.
 func saveState(private string, s *state) error {
-	f, err := os.CreateTemp(private, ".checkpoint-*")
+	err := wholefile.Create(filepath.Join(private, stateFile), 0o600, func(w io.Writer) error { return gob.NewEncoder(w).Encode(s) })
 	if err != nil {
-		return fmt.Errorf("save checkpoint: %w", err)
-	}
-	defer os.Remove(f.Name())
-	if err := gob.NewEncoder(f).Encode(s); err != nil {
-		f.Close()
-		return fmt.Errorf("save checkpoint: %w", err)
-	}
-	if err := f.Close(); err != nil {
-		return fmt.Errorf("save checkpoint: %w", err)
-	}
-	if err := os.Rename(f.Name(), filepath.Join(private, stateFile)); err != nil {
 		return fmt.Errorf("save checkpoint: %w", err)
 	}
 	return nil

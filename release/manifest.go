@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/scumble-dp/scumble/internal/wholefile"
 	"github.com/scumble-dp/scumble/report"
 )
 
@@ -188,36 +189,8 @@ func (m *Manifest) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(dir, ManifestFile), data, 0o644); err != nil {
+	if err := wholefile.Write(filepath.Join(dir, ManifestFile), 0o644, data); err != nil {
 		return fmt.Errorf("write manifest: %w", err)
 	}
 	return nil
-}
-
-// writeFile writes a file that appears whole or not at all. The temporary name
-// does not stay.
-func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Chmod(mode); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

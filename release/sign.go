@@ -12,6 +12,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/scumble-dp/scumble/internal/wholefile"
 )
 
 // Types of PEM blocks: PKCS#8 (RFC 5958) and SubjectPublicKeyInfo (RFC 5280), as
@@ -120,10 +122,10 @@ func Sign(dir string, key ed25519.PrivateKey) error {
 	if data, err = m.encode(); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
-	if err := writeFile(filepath.Join(dir, ManifestFile), data, 0o644); err != nil {
+	if err := wholefile.Write(filepath.Join(dir, ManifestFile), 0o644, data); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
-	if err := writeFile(filepath.Join(dir, SignatureFile), ed25519.Sign(key, data), 0o644); err != nil {
+	if err := wholefile.Write(filepath.Join(dir, SignatureFile), 0o644, ed25519.Sign(key, data)); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
 	return nil

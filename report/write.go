@@ -101,6 +101,7 @@ func writeAll(dir string, dirMode, fileMode fs.FileMode, files []output) error {
 }
 
 // writeFile writes a file that appears whole or not at all.
+// It stands here, too, as this package imports the accountant and nothing else.
 func writeFile(path string, mode fs.FileMode, data []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*")
 	if err != nil {

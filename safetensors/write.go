@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/scumble-dp/scumble/internal/wholefile"
 )
 
 // Write writes a file that appears whole or not at all. The same tensors and
@@ -19,31 +19,12 @@ import (
 //
 // Metadata always has "format": "pt", without which some readers refuse the
 // file; it is added if missing.
-func Write(path string, tensors []Tensor, metadata map[string]string) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*")
+func Write(path string, tensors []Tensor, metadata map[string]string) error {
+	err := wholefile.Create(path, 0o644, func(w io.Writer) error { return Encode(w, tensors, metadata) })
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-			err = fmt.Errorf("write %s: %w", path, err)
-		}
-	}()
-	if err := Encode(f, tensors, metadata); err != nil {
-		return err
-	}
-	if err := f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return nil
 }
 
 // Encode writes what [Write] does to w.

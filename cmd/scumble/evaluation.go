@@ -10,6 +10,7 @@ import (
 
 	"github.com/scumble-dp/scumble/eval"
 	"github.com/scumble-dp/scumble/finetune"
+	"github.com/scumble-dp/scumble/internal/wholefile"
 )
 
 // evaluationFile keeps what eval found for a run: in private/, and in release/
@@ -124,16 +125,11 @@ func (v *evaluation) print(out io.Writer) {
 	}
 }
 
-// writeEvaluation writes a file that appears whole or not at all. A private one
-// is for its owner only.
+// writeEvaluation writes the figures. A private file is for its owner only.
 func writeEvaluation(path string, data []byte, private bool) error {
 	mode := os.FileMode(0o644)
 	if private {
 		mode = 0o600
 	}
-	temp := path + ".writing"
-	if err := os.WriteFile(temp, data, mode); err != nil {
-		return err
-	}
-	return os.Rename(temp, path)
+	return wholefile.Write(path, mode, data)
 }

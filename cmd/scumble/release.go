@@ -17,6 +17,7 @@ import (
 
 	"github.com/scumble-dp/scumble/accountant"
 	"github.com/scumble-dp/scumble/finetune"
+	"github.com/scumble-dp/scumble/internal/wholefile"
 	"github.com/scumble-dp/scumble/models"
 	"github.com/scumble-dp/scumble/recount"
 	"github.com/scumble-dp/scumble/release"
@@ -85,11 +86,7 @@ func replaceFile(path string, data []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
 		return nil
 	}
-	temp := path + ".writing"
-	if err := os.WriteFile(temp, data, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(temp, path)
+	return wholefile.Write(path, 0o644, data)
 }
 
 // checkAssumptions adds to a claim why it may not be made, and the second count

@@ -17,6 +17,7 @@ import (
 	"github.com/scumble-dp/scumble/eval"
 	"github.com/scumble-dp/scumble/finetune"
 	"github.com/scumble-dp/scumble/generate"
+	"github.com/scumble-dp/scumble/internal/wholefile"
 	"github.com/scumble-dp/scumble/report"
 )
 
@@ -75,11 +76,10 @@ func (r *results) save(dir string) error {
 		return err
 	}
 	path := filepath.Join(dir, finetune.PrivateDir, resultsFile)
-	temp := path + ".writing"
-	if err := os.WriteFile(temp, append(data, '\n'), 0o600); err != nil {
+	if err := wholefile.Write(path, 0o600, append(data, '\n')); err != nil {
 		return fmt.Errorf("save results: %w", err)
 	}
-	return os.Rename(temp, path)
+	return nil
 }
 
 // setScore replaces the score of that name.
