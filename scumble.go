@@ -91,6 +91,6 @@ func (e *Engine) Sample(ctx context.Context, m *checkpoint.Model, count int, see
 		return nil, err
 	}
 	return generate.Images(ctx, e.backend, m, m.Size, generate.Balanced(count, len(m.Classes)), generate.Options{
-		Steps: s.Steps, Eta: s.Eta, GuidanceScale: s.GuidanceScale, Seed: seed,
+		Sampler: s.Sampler, Steps: s.Steps, Eta: s.Eta, GuidanceScale: s.GuidanceScale, Seed: seed,
 		Lowering: e.lowering, Adapter: branches, Workers: runtime.NumCPU()})
 }

@@ -56,11 +56,20 @@ func (l *LoDA) Adapt(s *nn.Scope, layer nn.Target, x, y *Node) *Node {
 	if !l.Target(layer) {
 		return y
 	}
+	scale := 1.0
+	if l.Alpha != 0 {
+		scale = l.Alpha / float64(l.Rank)
+	}
+	return Add(y, branch(s, layer, x, l.Rank, scale, l.Core))
+}
+
+// branch returns scale·B·f(A·x) of one layer.
+func branch(s *nn.Scope, layer nn.Target, x *Node, rank int, scale float64, core Core) *Node {
 	var z *Node
 	if layer.Conv != nil {
-		z = nn.Conv2D(s.In("lora_A"), x, l.Rank, *layer.Conv, nn.ConvOptions{NoBias: true})
+		z = nn.Conv2D(s.In("lora_A"), x, rank, *layer.Conv, nn.ConvOptions{NoBias: true})
 	} else {
-		z = nn.Dense(s.In("lora_A"), x, l.Rank, nn.DenseOptions{NoBias: true})
+		z = nn.Dense(s.In("lora_A"), x, rank, nn.DenseOptions{NoBias: true})
 	}
 	project := func(name string, z *Node, out int, zero bool) *Node {
 		if layer.Conv != nil {
@@ -68,14 +77,14 @@ func (l *LoDA) Adapt(s *nn.Scope, layer nn.Target, x, y *Node) *Node {
 		}
 		return nn.Dense(s.In("%s", name), z, out, nn.DenseOptions{NoBias: true, ZeroInit: zero})
 	}
-	if l.Core != LinearCore {
-		z = Add(z, project("loda_V", nn.SiLU(project("loda_U", z, l.Rank, false)), l.Rank, true))
+	if core != LinearCore {
+		z = Add(z, project("loda_V", nn.SiLU(project("loda_U", z, rank, false)), rank, true))
 	}
-	branch := project("lora_B", z, layer.Out, true)
-	if l.Alpha != 0 && l.Alpha != float64(l.Rank) {
-		branch = MulScalar(branch, l.Alpha/float64(l.Rank))
+	y := project("lora_B", z, layer.Out, true)
+	if scale != 1 {
+		y = MulScalar(y, scale)
 	}
-	return Add(y, branch)
+	return y
 }
 
 // IsAdapter reports whether a parameter belongs to an adapter branch.

@@ -82,8 +82,8 @@ func TestFreshAdapterChangesNothing(t *testing.T) {
 	}
 }
 
-// product returns a·b scaled: [n, k], [k, m].
-func product(a, b *nn.Tensor, scale float64) []float32 {
+// reference returns a·b scaled: [n, k], [k, m].
+func reference(a, b *nn.Tensor, scale float64) []float32 {
 	k, m := b.Shape[len(b.Shape)-2], b.Shape[len(b.Shape)-1]
 	n := len(a.Data) / k
 	out := make([]float32, n*m)
@@ -117,7 +117,7 @@ func TestLinearCoreIsLoRA(t *testing.T) {
 			path, ok := strings.CutSuffix(x.Name, ".weight")
 			if down := w.Get(path + ".lora_A.weight"); ok && down != nil {
 				branches++
-				for i, v := range product(down, w.Get(path+".lora_B.weight"), scale) {
+				for i, v := range reference(down, w.Get(path+".lora_B.weight"), scale) {
 					x.Data[i] += v
 				}
 			}

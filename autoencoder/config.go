@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Config is the architecture of an AutoencoderKL. [DefaultConfig] gives
-// diffusers' defaults.
+// Config is the architecture of an AutoencoderKL, or of a VQModel where Codebook
+// is set. [DefaultConfig] and [DefaultVQConfig] give diffusers' defaults.
 type Config struct {
 	InChannels, OutChannels int   // Of images: 1 or 3.
 	BlockOutChannels        []int // Channels per level; each level but the last halves height and width.
@@ -24,6 +24,10 @@ type Config struct {
 	QuantConv     bool // 1×1 convolution after the encoder.
 	PostQuantConv bool // 1×1 convolution before the decoder.
 	MidAttention  bool // Self-attention at the lowest resolution.
+
+	// Codebook, if not nil, makes this a VQModel: latents are rounded to entries
+	// of a table before they are decoded. Both 1×1 convolutions are then there.
+	Codebook *Codebook
 
 	extra map[string]json.RawMessage // Keys that do not change results, as read.
 }
@@ -87,7 +91,7 @@ func (c *Config) file() file {
 	return f
 }
 
-// ParseConfig reads a diffusers config.json. Keys that are absent take
+// ParseConfig reads a diffusers config.json of either class. Keys that are absent take
 // diffusers' defaults, keys that are not known are kept for [Config.MarshalJSON],
 // and a known one with a value that this package does not implement is an error
 // that names it.
@@ -95,6 +99,9 @@ func ParseConfig(data []byte) (*Config, error) {
 	var extra map[string]json.RawMessage
 	if err := json.Unmarshal(data, &extra); err != nil {
 		return nil, fmt.Errorf("autoencoder config: %w", err)
+	}
+	if string(extra["_class_name"]) == `"`+vqClassName+`"` {
+		return parseVQ(data, extra)
 	}
 	f := DefaultConfig().file()
 	f.DownBlockTypes, f.UpBlockTypes = []string{downBlock}, []string{upBlock}
@@ -128,7 +135,7 @@ func ParseConfig(data []byte) (*Config, error) {
 // supported returns an error naming the first key whose value we lack.
 func (f *file) supported() error {
 	if f.Class != className {
-		return fmt.Errorf("autoencoder config: _class_name is %q, want %q", f.Class, className)
+		return fmt.Errorf("autoencoder config: _class_name is %q, want %q or %q", f.Class, className, vqClassName)
 	}
 	if f.ActFn != "silu" && f.ActFn != "swish" { // Two names of one function.
 		return fmt.Errorf("autoencoder config: act_fn is %q, want \"silu\"; no other is implemented", f.ActFn)
@@ -137,13 +144,18 @@ func (f *file) supported() error {
 		return fmt.Errorf("autoencoder config: latents_mean and latents_std are set, want null; " +
 			"only scaling_factor and shift_factor are implemented")
 	}
+	return checkBlocks(f.DownBlockTypes, f.UpBlockTypes, len(f.BlockOutChannels))
+}
+
+// checkBlocks returns an error unless both lists name n blocks that we have.
+func checkBlocks(down, up []string, n int) error {
 	for _, list := range []struct {
 		key, want string
 		got       []string
-	}{{"down_block_types", downBlock, f.DownBlockTypes}, {"up_block_types", upBlock, f.UpBlockTypes}} {
-		if len(list.got) != len(f.BlockOutChannels) {
+	}{{"down_block_types", downBlock, down}, {"up_block_types", upBlock, up}} {
+		if len(list.got) != n {
 			return fmt.Errorf("autoencoder config: %s has %d entries, want %d as block_out_channels",
-				list.key, len(list.got), len(f.BlockOutChannels))
+				list.key, len(list.got), n)
 		}
 		for _, name := range list.got {
 			if name != list.want {
@@ -178,6 +190,14 @@ func (c *Config) Validate() error {
 				n, c.NormNumGroups)
 		}
 	}
+	if b := c.Codebook; b != nil {
+		if b.Entries < 1 || b.Entries > 1<<24 || b.Channels < 1 || b.Channels > 1<<16 {
+			return fmt.Errorf("autoencoder config: num_vq_embeddings is %d and vq_embed_dim %d, want 1 to 16777216 and 1 to 65536", b.Entries, b.Channels)
+		}
+		if !c.QuantConv || !c.PostQuantConv || c.LatentShift != 0 {
+			return fmt.Errorf("autoencoder config: a VQModel without its quant_conv or post_quant_conv or with a latent shift of %g, want both and none", c.LatentShift)
+		}
+	}
 	if c.LatentScalingFactor == 0 {
 		return fmt.Errorf("autoencoder config: scaling_factor is 0, want the inverse of the latents' standard deviation")
 	}
@@ -187,6 +207,9 @@ func (c *Config) Validate() error {
 // MarshalJSON writes every key, default or not, and those that ParseConfig did
 // not know, as read.
 func (c *Config) MarshalJSON() ([]byte, error) {
+	if c.Codebook != nil {
+		return c.marshalVQ()
+	}
 	keys, err := object(c.file())
 	if err != nil {
 		return nil, err
@@ -206,7 +229,7 @@ func known() map[string]json.RawMessage {
 	return keys
 }
 
-func object(f file) (keys map[string]json.RawMessage, err error) {
+func object(f any) (keys map[string]json.RawMessage, err error) {
 	data, err := json.Marshal(f)
 	if err != nil {
 		return nil, fmt.Errorf("autoencoder config: %w", err)
@@ -217,6 +240,22 @@ func object(f file) (keys map[string]json.RawMessage, err error) {
 
 // Factor returns how many pixels wide one latent is: 2 per level but the last.
 func (c *Config) Factor() int { return 1 << (len(c.BlockOutChannels) - 1) }
+
+// Depth returns the channels of a latent, as the diffusion model sees it.
+func (c *Config) Depth() int {
+	if c.Codebook != nil {
+		return c.Codebook.Channels
+	}
+	return c.LatentChannels
+}
+
+// Class returns diffusers' name of the class.
+func (c *Config) Class() string {
+	if c.Codebook != nil {
+		return vqClassName
+	}
+	return className
+}
 
 // reversed returns the channels per level from the lowest resolution up.
 func (c *Config) reversed() []int {

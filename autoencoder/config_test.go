@@ -52,7 +52,7 @@ func TestConfigDefaults(t *testing.T) {
 
 func TestConfigRefuses(t *testing.T) {
 	for name, change := range map[string]struct{ key, value, want string }{
-		"class":        {"_class_name", `"VQModel"`, "_class_name"},
+		"class":        {"_class_name", `"AutoencoderTiny"`, "_class_name"},
 		"activation":   {"act_fn", `"gelu"`, "act_fn"},
 		"block":        {"down_block_types", `["AttnDownEncoderBlock2D", "DownEncoderBlock2D"]`, "AttnDownEncoderBlock2D"},
 		"block count":  {"up_block_types", `["UpDecoderBlock2D"]`, "up_block_types has 1"},
@@ -90,6 +90,7 @@ func FuzzParseConfig(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add([]byte(`{"_class_name": "AutoencoderKL"}`))
+	f.Add([]byte(`{"_class_name": "VQModel", "vq_embed_dim": 5}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := ParseConfig(data)
@@ -107,7 +108,7 @@ func FuzzParseConfig(f *testing.F) {
 		if err != nil {
 			t.Fatalf("cannot read what was written: %v\n%s", err, written)
 		}
-		if again.Factor() != c.Factor() || again.LatentChannels != c.LatentChannels {
+		if again.Factor() != c.Factor() || again.Depth() != c.Depth() || again.Class() != c.Class() {
 			t.Fatal("read, written, read: not the same")
 		}
 	})

@@ -17,12 +17,13 @@ const epsilon = 1e-6
 // Bounds that diffusers puts on the log-variance.
 const minLogvar, maxLogvar = -30.0, 20.0
 
-// Encode returns the diagonal Gaussian q(z|x) of each image.
+// Encode returns the diagonal Gaussian q(z|x) of each image; of a VQModel the
+// latents before they are rounded, and no logvar.
 //
 //   - image: [rows, height, width, InChannels] in [-1, 1]; height and width are
 //     multiples of Factor.
-//   - mean, logvar: [rows, height/Factor, width/Factor, LatentChannels], logvar
-//     in [-30, 20].
+//   - mean, logvar: [rows, height/Factor, width/Factor, Depth], logvar in
+//     [-30, 20], or nil.
 func (c *Config) Encode(s *nn.Scope, image *Node) (mean, logvar *Node) {
 	image.AssertRank(4)
 	dims := image.Shape().Dimensions
@@ -45,6 +46,10 @@ func (c *Config) Encode(s *nn.Scope, image *Node) (mean, logvar *Node) {
 	}
 	x = c.mid(e.In("mid_block"), x)
 	x = nn.SiLU(nn.GroupNorm(e.In("conv_norm_out"), x, c.NormNumGroups, epsilon))
+	if c.Codebook != nil {
+		x = nn.Conv2D(e.In("conv_out"), x, c.LatentChannels, nn.Same(3), nn.ConvOptions{})
+		return nn.Conv2D(s.In("quant_conv"), x, c.Codebook.Channels, nn.Same(1), nn.ConvOptions{}), nil
+	}
 	x = nn.Conv2D(e.In("conv_out"), x, 2*c.LatentChannels, nn.Same(3), nn.ConvOptions{})
 	if c.QuantConv {
 		x = nn.Conv2D(s.In("quant_conv"), x, 2*c.LatentChannels, nn.Same(1), nn.ConvOptions{})
@@ -55,11 +60,19 @@ func (c *Config) Encode(s *nn.Scope, image *Node) (mean, logvar *Node) {
 
 // Decode returns the image of each latent, in about [-1, 1] (not clipped).
 //
-//   - latent: [rows, height, width, LatentChannels], as Encode's mean: before
-//     Normalize, or after Denormalize.
+//   - latent: [rows, height, width, Depth], as Encode's mean: before Normalize,
+//     or after Denormalize. A VQModel rounds it to its codebook.
 //   - image: [rows, height·Factor, width·Factor, OutChannels].
 func (c *Config) Decode(s *nn.Scope, latent *Node) *Node {
 	latent.AssertRank(4)
+	if c.Codebook != nil {
+		_, latent = c.Quantize(s, latent)
+	}
+	return c.decode(s, latent)
+}
+
+// decode is Decode without rounding.
+func (c *Config) decode(s *nn.Scope, latent *Node) *Node {
 	x := latent
 	if c.PostQuantConv {
 		x = nn.Conv2D(s.In("post_quant_conv"), x, c.LatentChannels, nn.Same(1), nn.ConvOptions{})

@@ -32,6 +32,7 @@ func newXLA(path string) (compute.Backend, error) {
 		// as long with them (2 cores).
 		os.Setenv("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 	}
+	keepMemory()
 	b, err := xla.New(path)
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err) // Not b: a nil *xla.Backend is a non-nil interface.

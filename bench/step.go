@@ -27,8 +27,10 @@ type StepOptions struct {
 	// divisor of Batch that is not above it is used. Zero means 64 draws,
 	// or less where that would leave workers idle.
 	PhysicalBatch int
-	Engine        dpsgd.Method // "" means the engine's default.
+	Engine        dpsgd.Method // "" or auto times both first and takes the faster.
+	TuneCache     string       // Folder that keeps which was the faster; "" is none.
 	Lowering      nn.Lowering
+	Compute       nn.Precision // Of the DP step's dense products; "" means float32.
 
 	// PrivateOnly leaves the ordinary step out: for the memory of the other.
 	PrivateOnly bool
@@ -60,13 +62,15 @@ type StepResult struct {
 	CompileSeconds           float64  `json:"compile_seconds"` // Of the DP step, or the ordinary one without.
 	CompileSecondsNonPrivate *float64 `json:"compile_seconds_nonprivate"`
 
-	Workload     string `json:"workload"`
-	Set          Set    `json:"trainable"`
-	Batch        int    `json:"batch"`
-	Multiplicity int    `json:"multiplicity"`
-	Engine       string `json:"engine"`
-	Workers      int    `json:"workers"`
-	Rounds       int    `json:"rounds"`
+	Workload     string        `json:"workload"`
+	Set          Set           `json:"trainable"`
+	Batch        int           `json:"batch"`
+	Multiplicity int           `json:"multiplicity"`
+	Engine       string        `json:"engine"`           // Of the DP step: what auto chose, or what was asked for.
+	Choice       *dpsgd.Choice `json:"choice,omitempty"` // With auto.
+	Workers      int           `json:"workers"`
+	Compute      nn.Precision  `json:"compute,omitempty"`
+	Rounds       int           `json:"rounds"`
 }
 
 // Validate reports the first number that is out of range.
@@ -82,8 +86,8 @@ func (o *StepOptions) Validate() error {
 		return fmt.Errorf("workers is %d, want at least 1, or zero for 1", o.Workers)
 	case o.PhysicalBatch < 0:
 		return fmt.Errorf("physical batch is %d, want at least 1, or zero for 64 draws", o.PhysicalBatch)
-	case o.Engine != "" && o.Engine != dpsgd.BookKeeping && o.Engine != dpsgd.PerExampleLoop:
-		return fmt.Errorf("clipping method is %q, want %q or %q", o.Engine, dpsgd.BookKeeping, dpsgd.PerExampleLoop)
+	case o.Engine != "" && o.Engine != dpsgd.Auto && o.Engine != dpsgd.BookKeeping && o.Engine != dpsgd.PerExampleLoop:
+		return fmt.Errorf("clipping method is %q, want %q, %q or %q", o.Engine, dpsgd.BookKeeping, dpsgd.PerExampleLoop, dpsgd.Auto)
 	case o.Set == None && o.PrivateOnly:
 		return fmt.Errorf("trainable set %q has no private step, want another", None)
 	}
@@ -103,7 +107,7 @@ func (o *StepOptions) setDefaults() {
 		o.PhysicalBatch = max(1, min(64/o.Multiplicity, o.Batch/o.Workers))
 	}
 	if o.Engine == "" {
-		o.Engine = dpsgd.BookKeeping
+		o.Engine = dpsgd.Auto
 	}
 	o.PhysicalBatch = min(o.PhysicalBatch, o.Batch)
 	for o.Batch%o.PhysicalBatch != 0 { // Ordinary training takes whole shards.
@@ -133,7 +137,7 @@ func Step(ctx context.Context, backend compute.Backend, o StepOptions) (*StepRes
 	r := &StepResult{
 		Parameters: w.Parameters(), TrainableParameters: w.TrainableParameters(),
 		GFLOPPerStep: flops * float64(o.Batch*o.Multiplicity) / 1e9, PhysicalBatch: o.PhysicalBatch,
-		Workload: o.Workload, Set: o.Set, Batch: o.Batch, Multiplicity: o.Multiplicity, Workers: o.Workers, Rounds: o.Rounds,
+		Workload: o.Workload, Set: o.Set, Batch: o.Batch, Multiplicity: o.Multiplicity, Workers: o.Workers, Rounds: o.Rounds, Compute: o.Compute,
 	}
 	d := w.newData(o.Batch, o.Multiplicity)
 
@@ -153,6 +157,13 @@ func Step(ctx context.Context, backend compute.Backend, o StepOptions) (*StepRes
 		r.CompileSecondsNonPrivate, r.CompileSeconds = &first, first
 	}
 	if o.Set != None {
+		if o.Engine == dpsgd.Auto {
+			say("timing both engines")
+			if r.Choice, err = w.choose(ctx, backend, d, o); err != nil {
+				return nil, fmt.Errorf("choose the engine: %w", err)
+			}
+			o.Engine = r.Choice.Method
+		}
 		r.Engine = string(o.Engine)
 		say("compiling the private step")
 		step, close, err := w.privateStep(ctx, backend, d, o)
@@ -220,12 +231,29 @@ const (
 	noiseMultiplier = 1
 )
 
+func (w *Workload) engineOptions(o StepOptions) dpsgd.EngineOptions {
+	return dpsgd.EngineOptions{
+		Method: o.Engine, ClippingNorm: clippingNorm, NN: nn.Options{Lowering: o.Lowering, Compute: o.Compute, Adapter: w.adapter},
+		Weights: w.weights, Trainable: w.Trainable, Loss: w.loss, PhysicalBatchSize: o.PhysicalBatch, Workers: o.Workers,
+	}
+}
+
+// choose times both engines as a run would, at the physical batch of the step.
+func (w *Workload) choose(ctx context.Context, backend compute.Backend, d *data, o StepOptions) (*dpsgd.Choice, error) {
+	e, choice, err := dpsgd.Tune(ctx, backend, dpsgd.TuneOptions{
+		Engine: w.engineOptions(o), Vector: w.weights.Flatten(w.Trainable), Public: d.fetch,
+		Draws: o.Multiplicity, ExpectedBatchSize: float64(o.Batch), Cache: o.TuneCache,
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.Close()
+	return choice, nil
+}
+
 // privateStep returns a step of DP-SGD on the first n examples.
 func (w *Workload) privateStep(ctx context.Context, backend compute.Backend, d *data, o StepOptions) (step func(n int) error, close func(), err error) {
-	e, err := dpsgd.NewEngine(backend, dpsgd.EngineOptions{
-		Method: o.Engine, ClippingNorm: clippingNorm, NN: nn.Options{Lowering: o.Lowering, Adapter: w.adapter},
-		Weights: w.weights, Trainable: w.Trainable, Loss: w.loss, PhysicalBatchSize: o.PhysicalBatch, Workers: o.Workers,
-	})
+	e, err := dpsgd.NewEngine(backend, w.engineOptions(o))
 	if err != nil {
 		return nil, nil, err
 	}

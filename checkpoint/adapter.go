@@ -31,6 +31,19 @@ func readAdapterConfig(folder string) (*adapter.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read adapter: %w", err)
 	}
+	var kind struct {
+		PEFT json.RawMessage `json:"peft_type"`
+	}
+	if err := json.Unmarshal(data, &kind); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if kind.PEFT != nil {
+		c, err := adapter.ParsePEFT(data)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, err)
+		}
+		return c, nil
+	}
 	var c adapter.Config
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
@@ -71,7 +84,13 @@ func readAdapter(w *nn.Weights, folder string, specs []nn.Spec) error {
 
 // writeAdapter writes the branches beside the UNet: names as PEFT writes them.
 func writeAdapter(folder string, m *Model) error {
-	data, err := encode(m.Adapter)
+	var data []byte
+	var err error
+	if m.Adapter.IsLoRA() {
+		data, err = m.Adapter.PEFT(nil)
+	} else {
+		data, err = encode(m.Adapter)
+	}
 	if err != nil {
 		return err
 	}

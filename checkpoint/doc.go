@@ -3,7 +3,9 @@
 //
 //	model_index.json                     which components there are
 //	unet/config.json, diffusion_pytorch_model.safetensors
-//	vae/…                                latent models only
+//	vae/…                                latent models only; "vqvae" is read, too
+//	text_encoder/config.json, model.safetensors
+//	tokenizer/…                          models conditioned on text; "bert" is read, too
 //	class_embedder/…                     models whose classes enter as a context token
 //	scheduler/scheduler_config.json
 //	scumble.json                         class names, image size, provenance

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 const (
@@ -21,10 +22,14 @@ const (
 	// diffusersVersion is the version of diffusers whose layout we write.
 	diffusersVersion = "0.42.1"
 	embedderClass    = "ClassEmbedder"
+	pipelineClass    = "ScumblePipeline"
 )
 
 // index is model_index.json: component → [library, class].
 type index map[string]json.RawMessage
+
+// ours reports whether scumble wrote the folder.
+func (x index) ours() bool { return strings.Contains(string(x["_class_name"]), pipelineClass) }
 
 // components returns the names of the components that are really there.
 func (x index) components() ([]string, error) {

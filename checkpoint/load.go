@@ -17,6 +17,7 @@ import (
 	"github.com/scumble-dp/scumble/autoencoder"
 	"github.com/scumble-dp/scumble/diffusion"
 	"github.com/scumble-dp/scumble/nn"
+	"github.com/scumble-dp/scumble/textencoder"
 	"github.com/scumble-dp/scumble/unet"
 )
 
@@ -28,27 +29,42 @@ import (
 // last entry of the class table is taken to be the null class, and classes are
 // named by their numbers.
 func Load(dir string) (*Model, error) {
-	names, err := readIndex(filepath.Join(dir, indexFile))
+	read, names, err := readIndex(filepath.Join(dir, indexFile))
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{}
+	m := &Model{folders: map[string]string{}}
+	if !read.ours() {
+		m.index = read
+	}
 	parsers := map[string]func([]byte) error{
 		unetName:      func(data []byte) (err error) { m.UNet, err = unet.ParseConfig(data); return },
 		vaeName:       func(data []byte) (err error) { m.Autoencoder, err = autoencoder.ParseConfig(data); return },
+		textName:      func(data []byte) (err error) { m.TextEncoder, err = textencoder.ParseConfig(data); return },
 		embedderName:  func(data []byte) (err error) { m.ClassEmbedder, err = parseEmbedder(data); return },
 		schedulerName: func(data []byte) (err error) { m.Scheduler, err = diffusion.ParseConfig(data); return },
 	}
-	for _, name := range names {
+	for _, folder := range names {
+		name := folder
+		if other, ok := folderNames[folder]; ok {
+			name = other
+			m.folders[name] = folder
+		}
+		if name == tokenizerName {
+			if m.Tokenizer, err = openTokenizer(filepath.Join(dir, folder)); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		parse, file := parsers[name], configFile
 		if parse == nil {
-			return nil, fmt.Errorf("read %s: component %q is not implemented, want only unet, scheduler, vae and class_embedder",
+			return nil, fmt.Errorf("read %s: component %q is not implemented, want only unet, scheduler, vae, text_encoder, tokenizer and class_embedder",
 				filepath.Join(dir, indexFile), name)
 		}
 		if name == schedulerName {
 			file = schedulerFile
 		}
-		path := filepath.Join(dir, name, file)
+		path := filepath.Join(dir, folder, file)
 		data, err := os.ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("read model: %w", err)
@@ -77,8 +93,9 @@ func Load(dir string) (*Model, error) {
 		return nil, fmt.Errorf("read %s: %w", dir, err)
 	}
 	m.Weights = nn.NewWeights()
-	for _, component := range []string{unetName, vaeName, embedderName} {
-		if !slices.Contains(names, component) {
+	for _, component := range []string{unetName, vaeName, textName, embedderName} {
+		folder := m.readFrom(component)
+		if !slices.Contains(names, folder) {
 			continue
 		}
 		var own []nn.Spec
@@ -87,7 +104,7 @@ func Load(dir string) (*Model, error) {
 				own = append(own, spec)
 			}
 		}
-		if err := readWeights(m.Weights, filepath.Join(dir, component), component, own); err != nil {
+		if err := readWeights(m.Weights, filepath.Join(dir, folder), component, own); err != nil {
 			return nil, err
 		}
 	}
@@ -99,21 +116,30 @@ func Load(dir string) (*Model, error) {
 	return m, nil
 }
 
-// readIndex returns the components that model_index.json lists.
-func readIndex(path string) ([]string, error) {
+// readFrom returns the name of the folder that a component was read from.
+func (m *Model) readFrom(component string) string {
+	if name, ok := m.folders[component]; ok {
+		return name
+	}
+	return component
+}
+
+// readIndex returns model_index.json and the components that it lists, less those
+// that are passed over.
+func readIndex(path string) (index, []string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read model: %w", err)
+		return nil, nil, fmt.Errorf("read model: %w", err)
 	}
 	var x index
 	if err := json.Unmarshal(data, &x); err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+		return nil, nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	names, err := x.components()
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+		return nil, nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	return names, nil
+	return x, slices.DeleteFunc(names, func(name string) bool { return slices.Contains(passedOver, name) }), nil
 }
 
 // describe fills in what diffusers' files do not say.

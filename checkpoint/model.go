@@ -10,6 +10,8 @@ import (
 	"github.com/scumble-dp/scumble/autoencoder"
 	"github.com/scumble-dp/scumble/diffusion"
 	"github.com/scumble-dp/scumble/nn"
+	"github.com/scumble-dp/scumble/textencoder"
+	"github.com/scumble-dp/scumble/tokenizer"
 	"github.com/scumble-dp/scumble/unet"
 )
 
@@ -18,6 +20,8 @@ type Model struct {
 	UNet          *unet.Config
 	Autoencoder   *autoencoder.Config // Nil: the model works on pixels.
 	ClassEmbedder *ClassEmbedder      // Nil: classes enter through the UNet's own class_embedding, or not at all.
+	TextEncoder   *textencoder.Config // With Tokenizer: the model is conditioned on text. Nil: it is not.
+	Tokenizer     *tokenizer.Tokenizer
 	Scheduler     *diffusion.Config
 	Adapter       *adapter.Config // Nil: the UNet has no adapter branches.
 
@@ -26,11 +30,14 @@ type Model struct {
 	PixelUnshuffle int      // Pixel models: space-to-depth factor before the UNet; 1 is none.
 
 	// Weights holds every parameter, named by component: "unet.…" (adapter
-	// branches included), "vae.…", "class_embedder.weight".
+	// branches included), "vae.…", "text_encoder.…", "class_embedder.weight".
 	Weights *nn.Weights
 
 	Card string            // README.md, verbatim.
 	Info map[string]string // Provenance: recipe, seed, public data.
+
+	index   index             // Of a folder that another program wrote; nil for ours.
+	folders map[string]string // Its names of the components' folders, where not ours.
 }
 
 // ClassEmbedder is a table that turns a label into a context of one token.
@@ -73,6 +80,12 @@ func (m *Model) Specs(backend compute.Backend) ([]nn.Spec, error) {
 			return nil, fmt.Errorf("vae: %w", err)
 		}
 		all = prefixed(all, vaeName, specs)
+	}
+	if m.TextEncoder != nil {
+		if specs, err = m.TextEncoder.Specs(backend); err != nil {
+			return nil, err
+		}
+		all = prefixed(all, textName, specs)
 	}
 	if e := m.ClassEmbedder; e != nil {
 		all = prefixed(all, embedderName, []nn.Spec{
@@ -121,11 +134,14 @@ func (m *Model) Validate() error {
 		if a.InChannels != m.Channels || a.OutChannels != m.Channels {
 			return fmt.Errorf("vae takes %d and gives %d channels, want the images' %d", a.InChannels, a.OutChannels, m.Channels)
 		}
-		depth, made = a.LatentChannels, "latents"
+		depth, made = a.Depth(), "latents"
 	}
 	if m.UNet.InChannels != depth || m.UNet.OutChannels != depth {
 		return fmt.Errorf("unet takes %d and gives %d channels, want %d, as the %s have",
 			m.UNet.InChannels, m.UNet.OutChannels, depth, made)
+	}
+	if err := m.validateText(); err != nil {
+		return err
 	}
 	return m.validateClasses()
 }

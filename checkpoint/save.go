@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/scumble-dp/scumble/textencoder"
 )
 
 //go:embed pipeline.py
@@ -69,12 +71,24 @@ func save(dir string, m *Model, half bool) (err error) {
 // write fills an empty folder.
 func (m *Model) write(dir string, half bool) error {
 	index := map[string]any{
-		"_class_name":        []string{"pipeline", "ScumblePipeline"},
+		"_class_name":        []string{"pipeline", pipelineClass}, // Unless another is kept.
 		"_diffusers_version": diffusersVersion,
 		unetName:             []string{"diffusers", string(m.UNet.Class)},
 		schedulerName:        []string{"diffusers", m.Scheduler.Class},
-		vaeName:              []any{nil, nil},
-		embedderName:         []any{nil, nil},
+	}
+	if m.keepsPipeline() {
+		for key, value := range m.index.kept() {
+			index[key] = value
+		}
+		for _, component := range passedOver {
+			if _, ok := m.index[component]; ok {
+				index[component] = []any{nil, nil}
+			}
+		}
+	} else {
+		for _, component := range []string{vaeName, embedderName, textName, tokenizerName} {
+			index[component] = []any{nil, nil}
+		}
 	}
 	files := map[string]any{
 		filepath.Join(unetName, configFile):         m.UNet,
@@ -85,9 +99,22 @@ func (m *Model) write(dir string, half bool) error {
 	}
 	components := []string{unetName}
 	if m.Autoencoder != nil {
-		index[vaeName] = []string{"diffusers", "AutoencoderKL"}
-		files[filepath.Join(vaeName, configFile)] = m.Autoencoder
+		index[m.folder(vaeName)] = []string{"diffusers", m.Autoencoder.Class()}
+		files[filepath.Join(m.folder(vaeName), configFile)] = m.Autoencoder
 		components = append(components, vaeName)
+	}
+	if m.TextEncoder != nil {
+		library := "transformers"
+		if m.TextEncoder.Class == textencoder.LDMBert {
+			library = "latent_diffusion" // The module of diffusers that has the class.
+		}
+		index[m.folder(textName)] = []string{library, string(m.TextEncoder.Class)}
+		index[tokenizerName] = []string{"transformers", m.tokenizerClass()}
+		files[filepath.Join(m.folder(textName), configFile)] = m.TextEncoder
+		components = append(components, textName)
+		if err := writeTokenizer(filepath.Join(dir, tokenizerName), m.Tokenizer); err != nil {
+			return err
+		}
 	}
 	if e := m.ClassEmbedder; e != nil {
 		index[embedderName] = []string{embedderName, embedderClass}
@@ -109,7 +136,7 @@ func (m *Model) write(dir string, half bool) error {
 		}
 	}
 	for _, component := range components {
-		folder := filepath.Join(dir, component)
+		folder := filepath.Join(dir, m.folder(component))
 		if err := writeWeights(folder, component, m.Weights, half); err != nil {
 			return err
 		}

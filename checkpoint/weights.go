@@ -17,11 +17,23 @@ import (
 	"github.com/scumble-dp/scumble/safetensors"
 )
 
-const weightsFile = "diffusion_pytorch_model.safetensors"
+const (
+	weightsFile = "diffusion_pytorch_model.safetensors"
+	textFile    = "model.safetensors" // Of a text encoder: transformers' name.
+)
+
+// fileOf returns the name of a component's file of weights.
+func fileOf(component string) string {
+	if component == textName {
+		return textFile
+	}
+	return weightsFile
+}
 
 // weightFiles returns the paths of a component's weights: one file, or shards.
-func weightFiles(folder string) ([]string, error) {
-	index := filepath.Join(folder, weightsFile+".index.json")
+func weightFiles(folder, file string) ([]string, error) {
+	stem := strings.TrimSuffix(file, ".safetensors")
+	index := filepath.Join(folder, file+".index.json")
 	data, err := os.ReadFile(index)
 	if err == nil {
 		return shards(folder, index, data)
@@ -29,7 +41,7 @@ func weightFiles(folder string) ([]string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read shards: %w", err)
 	}
-	for _, name := range []string{weightsFile, "diffusion_pytorch_model.fp16.safetensors"} {
+	for _, name := range []string{file, stem + ".fp16.safetensors"} {
 		path := filepath.Join(folder, name)
 		if _, err := os.Stat(path); err == nil {
 			return []string{path}, nil
@@ -37,8 +49,12 @@ func weightFiles(folder string) ([]string, error) {
 			return nil, fmt.Errorf("find weights: %w", err)
 		}
 	}
-	path := filepath.Join(folder, weightsFile)
-	if _, err := os.Stat(filepath.Join(folder, "diffusion_pytorch_model.bin")); err == nil {
+	path := filepath.Join(folder, file)
+	binary := stem + ".bin"
+	if file == textFile {
+		binary = "pytorch_model.bin"
+	}
+	if _, err := os.Stat(filepath.Join(folder, binary)); err == nil {
 		return nil, fmt.Errorf("%s is missing, though its .bin form is there, which is not read since it can run code: "+
 			"save the model with safe_serialization=True", path)
 	}
@@ -69,7 +85,7 @@ func shards(folder, index string, data []byte) ([]string, error) {
 // readWeights adds a component's tensors to w, in the order of specs, whose names
 // begin with the component and a dot.
 func readWeights(w *nn.Weights, folder, component string, specs []nn.Spec) error {
-	paths, err := weightFiles(folder)
+	paths, err := weightFiles(folder, fileOf(component))
 	if err != nil {
 		return err
 	}
@@ -103,6 +119,13 @@ func readFile(read map[string]*nn.Tensor, path, filePrefix, component string, sp
 	defer f.Close()
 	for _, name := range f.Names() {
 		full := component + "." + currentName(strings.TrimPrefix(name, filePrefix))
+		if component == textName {
+			tensor := textTensor(name)
+			if tensor == "" {
+				continue
+			}
+			full = component + "." + tensor
+		}
 		spec, ok := specs[full]
 		dtype, shape, err := f.Info(name)
 		if err != nil {
@@ -126,7 +149,7 @@ func readFile(read map[string]*nn.Tensor, path, filePrefix, component string, sp
 		if !slices.Equal(shape, want) {
 			return fmt.Errorf("tensor %q has shape %v, want %v", name, shape, want)
 		}
-		raw, err := f.Tensor(name)
+		raw, err := f.View(name)
 		if err != nil {
 			return err
 		}
@@ -148,7 +171,11 @@ func readFile(read map[string]*nn.Tensor, path, filePrefix, component string, sp
 // writeWeights writes a component's tensors, in diffusers' layout. Adapter
 // branches have a file of their own.
 func writeWeights(folder, component string, w *nn.Weights, half bool) error {
-	list, err := fileTensors(w, component+".", "", false)
+	prefix := ""
+	if component == textName && w.Get(textName+".embeddings.token_embedding.weight") != nil {
+		prefix = textPrefix
+	}
+	list, err := fileTensors(w, component+".", prefix, false)
 	if err != nil {
 		return err
 	}
@@ -160,7 +187,7 @@ func writeWeights(folder, component string, w *nn.Weights, half bool) error {
 			return fmt.Errorf("tensor %q: %w", list[i].Name, err)
 		}
 	}
-	return safetensors.Write(filepath.Join(folder, weightsFile), list, nil)
+	return safetensors.Write(filepath.Join(folder, fileOf(component)), list, nil)
 }
 
 // fileTensors returns the tensors below a prefix as a file holds them, named

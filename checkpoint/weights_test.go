@@ -175,7 +175,7 @@ func TestLoadRefuses(t *testing.T) {
 		"broken index":    {write(indexFile, "{"), []string{indexFile}},
 		"bad entry":       {config(indexFile, "unet", []string{"diffusers"}), []string{indexFile, `"unet" has 1 entries`}},
 		"no unet":         {config(indexFile, "unet", nil), []string{indexFile, "want unet and scheduler"}},
-		"text encoder":    {config(indexFile, "text_encoder", []string{"transformers", "CLIPTextModel"}), []string{indexFile, `"text_encoder" is not implemented`}},
+		"other component": {config(indexFile, "prior", []string{"diffusers", "PriorTransformer"}), []string{indexFile, `"prior" is not implemented`}},
 		"no config":       {remove("unet/config.json"), []string{"unet/config.json"}},
 		"broken config":   {write("unet/config.json", "[]"), []string{"unet/config.json"}},
 		"scheduler":       {config("scheduler/scheduler_config.json", "thresholding", true), []string{"scheduler/scheduler_config.json", "thresholding"}},

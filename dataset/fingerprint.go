@@ -11,7 +11,8 @@ import (
 
 // Fingerprint returns an identifier of the contents, 64 hexadecimal digits, by
 // which a ledger knows the data set again. Neither the order of the images nor
-// the files they came in matter; labels count by the name of their class.
+// the files they came in matter; labels count by the name of their class, and
+// captions as they are.
 //
 // It is HMAC-SHA256 under key, since a plain hash would let anyone confirm a
 // guess at the data. Keep the key private, and the same for runs on the same data.
@@ -30,6 +31,11 @@ func (s *Set) Fingerprint(key []byte) string {
 		}
 		h.Write([]byte(name))
 		h.Write(s.Image(i))
+		if s.Captions != nil {
+			h.Write([]byte("caption"))
+			h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(s.Captions[i]))))
+			h.Write([]byte(s.Captions[i]))
+		}
 		sums[i] = h.Sum(nil)
 	}
 	slices.SortFunc(sums, bytes.Compare)

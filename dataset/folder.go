@@ -92,6 +92,9 @@ func classFolders(dir string) ([]string, error) {
 	return classes, nil
 }
 
+// imageEndings are those of the files that we read.
+var imageEndings = []string{".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp"}
+
 // imageFiles lists the images of a class, by name.
 func imageFiles(dir string) ([]string, error) {
 	var paths []string
@@ -113,7 +116,7 @@ func imageFiles(dir string) ([]string, error) {
 			return nil, invalid(path, "put all images of a class in one folder", "a folder within a class, want images")
 		case !info.Mode().IsRegular():
 			return nil, invalid(path, "move it away", "not a file, want an image")
-		case !slices.Contains([]string{".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp"}, ext):
+		case !slices.Contains(imageEndings, ext):
 			return nil, invalid(path, "move it away or convert it", "not an image we read, want png, jpg, gif, bmp or webp")
 		}
 		paths = append(paths, path)

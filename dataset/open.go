@@ -9,6 +9,7 @@ import (
 
 // Open reads the data set at path, whatever its kind:
 //
+//   - a folder with a file metadata.jsonl, as [OpenCaptions];
 //   - a folder with one folder of images for each class, as [OpenFolder];
 //   - a folder of IDX files, such as train-images-idx3-ubyte.gz and
 //     train-labels-idx1-ubyte.gz, as [OpenIDX], of which o.Split is read;
@@ -29,6 +30,9 @@ func Open(path string, o Options) (*Set, error) {
 			}
 		}
 		return OpenIDX(path, labels, o)
+	}
+	if hasCaptions(path) {
+		return OpenCaptions(path, o)
 	}
 	images, err := idxIn(path, o.Split)
 	if err != nil {

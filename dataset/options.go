@@ -124,6 +124,9 @@ func (s *Set) Check() error {
 	if len(s.Pixels)%size != 0 {
 		return fmt.Errorf("%d bytes of pixels, want a multiple of %d: %w", len(s.Pixels), size, ErrInvalid)
 	}
+	if s.Captions != nil && len(s.Captions) != s.Len() {
+		return fmt.Errorf("%d captions for %d images, want as many: %w", len(s.Captions), s.Len(), ErrInvalid)
+	}
 	if s.Labels == nil {
 		return nil
 	}

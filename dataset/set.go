@@ -13,6 +13,10 @@ type Set struct {
 
 	// Classes names the classes; nil where the images have no labels.
 	Classes []string
+
+	// Captions holds a text for each image, [n]; nil where the images have none.
+	// Private ones never leave the set: no error, log or release holds one.
+	Captions []string
 }
 
 // ImageSize returns the number of bytes of one image, height·width·channels.
@@ -44,10 +48,16 @@ func (s *Set) Subset(indices []int) *Set {
 	if s.Labels != nil {
 		out.Labels = make([]int, 0, len(indices))
 	}
+	if s.Captions != nil {
+		out.Captions = make([]string, 0, len(indices))
+	}
 	for _, i := range indices {
 		out.Pixels = append(out.Pixels, s.Image(i)...)
 		if s.Labels != nil {
 			out.Labels = append(out.Labels, s.Labels[i])
+		}
+		if s.Captions != nil {
+			out.Captions = append(out.Captions, s.Captions[i])
 		}
 	}
 	return out

@@ -24,7 +24,7 @@ func writeFile(path string, write func(io.Writer) error) error {
 // numbered from 1 within each class, in the order of the set. A class without
 // images gets an empty folder. The folder must not exist; it appears when all
 // is written.
-func WriteFolder(dir string, s *Set) (err error) {
+func WriteFolder(dir string, s *Set) error {
 	if err := s.Check(); err != nil {
 		return err
 	}
@@ -34,6 +34,29 @@ func WriteFolder(dir string, s *Set) (err error) {
 	if s.Channels != 1 && s.Channels != 3 {
 		return fmt.Errorf("write %s: images have %d channels, want 1 or 3: %w", dir, s.Channels, ErrInvalid)
 	}
+	return writeWhole(dir, func(temp string) error {
+		for _, class := range s.Classes {
+			if err := CheckClassName(class); err != nil {
+				return err
+			}
+			if err := os.Mkdir(filepath.Join(temp, class), 0o755); err != nil {
+				return err
+			}
+		}
+		counts := make([]int, len(s.Classes))
+		for i, label := range s.Labels {
+			counts[label]++
+			if err := s.writeImage(filepath.Join(temp, s.Classes[label], fmt.Sprintf("%06d.png", counts[label])), i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// writeWhole makes a folder that appears when fill has written all of it, under
+// another name, and not before.
+func writeWhole(dir string, fill func(temp string) error) (err error) {
 	if _, err := os.Lstat(dir); err == nil {
 		return fmt.Errorf("write %s: it exists; choose another folder", dir)
 	}
@@ -48,40 +71,32 @@ func WriteFolder(dir string, s *Set) (err error) {
 			err = fmt.Errorf("write %s: %w", dir, err)
 		}
 	}()
-	for _, class := range s.Classes {
-		if err := CheckClassName(class); err != nil {
-			return err
-		}
-		if err := os.Mkdir(filepath.Join(temp, class), 0o755); err != nil {
-			return err
-		}
-	}
-	counts := make([]int, len(s.Classes))
-	encoder := png.Encoder{CompressionLevel: png.BestSpeed}
-	for i, label := range s.Labels {
-		counts[label]++
-		name := filepath.Join(temp, s.Classes[label], fmt.Sprintf("%06d.png", counts[label]))
-		f, err := os.Create(name)
-		if err != nil {
-			return err
-		}
-		w := bufio.NewWriter(f)
-		if err := encoder.Encode(w, s.picture(i)); err != nil {
-			f.Close()
-			return err
-		}
-		if err := w.Flush(); err != nil {
-			f.Close()
-			return err
-		}
-		if err := f.Close(); err != nil {
-			return err
-		}
+	if err := fill(temp); err != nil {
+		return err
 	}
 	if err := os.Chmod(temp, 0o755); err != nil {
 		return err
 	}
 	return os.Rename(temp, dir)
+}
+
+// writeImage writes image i as PNG.
+func (s *Set) writeImage(path string, i int) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(f)
+	encoder := png.Encoder{CompressionLevel: png.BestSpeed}
+	if err := encoder.Encode(w, s.picture(i)); err != nil {
+		f.Close()
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
 }
 
 // picture returns image i for an encoder.

@@ -36,15 +36,18 @@ const (
 )
 
 // Config is a noise schedule with the settings of its samplers: a diffusers
-// scheduler_config.json. [DefaultConfig] gives diffusers' defaults.
+// scheduler_config.json. [DefaultConfig] gives diffusers' defaults. A sampler
+// reads the fields of its own class; [Config.As] turns the config of one class
+// into that of another.
 type Config struct {
-	Class        string // Diffusers' name of the sampler that the folder asks for: "DDIMScheduler".
-	Steps        int    // Training timesteps.
-	BetaSchedule BetaSchedule
-	BetaStart    float64
-	BetaEnd      float64
-	TrainedBetas []float64 // If not nil, β_t themselves, Steps of them.
-	Prediction   Prediction
+	Class          string // Diffusers' name of the sampler that the folder asks for: "DDIMScheduler".
+	Steps          int    // Training timesteps.
+	BetaSchedule   BetaSchedule
+	BetaStart      float64
+	BetaEnd        float64
+	TrainedBetas   []float64 // If not nil, β_t themselves, Steps of them.
+	RescaleZeroSNR bool      // Shift the schedule so that ᾱ of the last timestep is 0 (Lin et al. 2024, Algorithm 1).
+	Prediction     Prediction
 
 	Spacing     Spacing
 	StepsOffset int // Added to leading timesteps: 1 in Stable Diffusion.
@@ -54,60 +57,65 @@ type Config struct {
 	SetAlphaToOne   bool    // DDIM: ᾱ after the last step is 1; if not, ᾱ_0.
 	Variance        StepVariance
 
+	Levels Levels // Of samplers that work on noise levels σ.
+	Solver Solver // Of DPM-Solver++.
+
 	read map[string]json.RawMessage // All keys as read.
 }
 
-// The classes that share the variance-preserving forward process of this
-// package. EDM's and flow matching's are other processes.
-var classes = []string{
-	"DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
-	"UniPCMultistepScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler",
-	"LMSDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DEISMultistepScheduler",
+// Levels says which noise levels σ a sampler visits. At most one of the four
+// switches is on; with none, the levels are those of the timesteps.
+type Levels struct {
+	Karras, Exponential, Beta, Lu bool
+
+	Min, Max         float64      // Bounds of Karras, Exponential and Beta; zero means those of the schedule.
+	Final            FinalSigma   // After the last step.
+	Interpolation    string       // Euler: "linear" in the timestep, or "log_linear" in log σ.
+	TimestepType     TimestepType // Euler: what the network is told with v prediction.
+	Data, Rho        float64      // EDM: standard deviation of the data; curvature of the levels.
+	Schedule         string       // EDM: "karras" or "exponential".
+	LambdaMinClipped float64      // DPM-Solver++: least log(α/σ) to start at; -Inf for any.
+}
+
+// FinalSigma is the noise level after the last step.
+type FinalSigma string
+
+const (
+	FinalZero FinalSigma = "zero"
+	FinalMin  FinalSigma = "sigma_min" // That of timestep 0.
+)
+
+// TimestepType is what an Euler sampler tells the network.
+type TimestepType string
+
+const (
+	Discrete   TimestepType = "discrete"   // The timestep, perhaps between two.
+	Continuous TimestepType = "continuous" // With v prediction: ln(σ)/4.
+)
+
+// Solver holds the settings of DPM-Solver++.
+type Solver struct {
+	Order           int    // 1 or 2.
+	Algorithm       string // "dpmsolver++".
+	Type            string // Second-order step: "midpoint" or "heun".
+	LowerOrderFinal bool   // With fewer than 15 steps, the last is of first order.
+	EulerAtFinal    bool   // The last step is of first order.
 }
 
 const maxSteps = 1 << 20
 
-// DefaultConfig returns what diffusers assumes for keys that a file lacks.
+// DefaultConfig returns what diffusers assumes for keys that a file lacks, with
+// class DDPMScheduler.
 func DefaultConfig() *Config {
-	return &Config{
-		Class: "DDPMScheduler", Steps: 1000, BetaSchedule: Linear, BetaStart: 1e-4, BetaEnd: 0.02,
-		Prediction: PredictNoise, Spacing: Leading, ClipSample: true, ClipSampleRange: 1,
-		SetAlphaToOne: true, Variance: FixedSmall,
+	c, err := defaults("DDPMScheduler")
+	if err != nil {
+		panic(err) // A constant.
 	}
-}
-
-// file is scheduler_config.json. A nil pointer is an absent key.
-type file struct {
-	Class           *string       `json:"_class_name,omitempty"`
-	BetaEnd         *float64      `json:"beta_end,omitempty"`
-	BetaSchedule    *BetaSchedule `json:"beta_schedule,omitempty"`
-	BetaStart       *float64      `json:"beta_start,omitempty"`
-	ClipSample      *bool         `json:"clip_sample,omitempty"`
-	ClipSampleRange *float64      `json:"clip_sample_range,omitempty"`
-	Steps           *int          `json:"num_train_timesteps,omitempty"`
-	Prediction      *Prediction   `json:"prediction_type,omitempty"`
-	SetAlphaToOne   *bool         `json:"set_alpha_to_one,omitempty"`
-	StepsOffset     *int          `json:"steps_offset,omitempty"`
-	Spacing         *Spacing      `json:"timestep_spacing,omitempty"`
-	TrainedBetas    *trainedBetas `json:"trained_betas,omitempty"`
-	Variance        *StepVariance `json:"variance_type,omitempty"`
-}
-
-// trainedBetas is written as null when empty.
-type trainedBetas []float64
-
-// file returns pointers to the fields of c: reading through them fills c.
-func (c *Config) file() *file {
-	return &file{
-		Class: &c.Class, BetaEnd: &c.BetaEnd, BetaSchedule: &c.BetaSchedule, BetaStart: &c.BetaStart,
-		ClipSample: &c.ClipSample, ClipSampleRange: &c.ClipSampleRange, Steps: &c.Steps, Prediction: &c.Prediction,
-		SetAlphaToOne: &c.SetAlphaToOne, StepsOffset: &c.StepsOffset, Spacing: &c.Spacing,
-		TrainedBetas: (*trainedBetas)(&c.TrainedBetas), Variance: &c.Variance,
-	}
+	return c
 }
 
 // ParseConfig reads a scheduler_config.json, also one with Python's -Infinity.
-// Absent keys take diffusers' defaults, unknown ones are kept for
+// Absent keys take the defaults of diffusers' class, unknown ones are kept for
 // [Config.MarshalJSON], and settings that change results but are not
 // implemented are errors that name the key.
 func ParseConfig(data []byte) (*Config, error) {
@@ -116,36 +124,60 @@ func ParseConfig(data []byte) (*Config, error) {
 	if err := json.Unmarshal(data, &read); err != nil {
 		return nil, fmt.Errorf("scheduler config: %w", err)
 	}
-	c := DefaultConfig()
-	c.Class = ""
-	if err := json.Unmarshal(data, c.file()); err != nil {
-		return nil, fmt.Errorf("scheduler config: %w", err)
-	}
-	if _, ok := read["clip_sample"]; !ok && c.Class != "DDPMScheduler" && c.Class != "DDIMScheduler" {
-		c.ClipSample = false // The other classes never clip.
-	}
-	if _, ok := read["set_alpha_to_one"]; !ok && c.Class == "PNDMScheduler" {
-		c.SetAlphaToOne = false
-	}
-	if c.Variance == "fixed_small_log" { // Another way to compute the same number.
-		c.Variance = FixedSmall
-	}
-	c.read = read
-	for _, key := range []string{"thresholding", "rescale_betas_zero_snr", "use_flow_sigmas"} {
-		if v, ok := read[key]; ok && string(v) != "false" && string(v) != "null" {
-			return nil, fmt.Errorf("scheduler config: %s is %s, want false; it is not implemented", key, v)
+	var class string
+	if raw, ok := read["_class_name"]; ok {
+		if err := json.Unmarshal(raw, &class); err != nil {
+			return nil, fmt.Errorf("scheduler config: _class_name: %w", err)
 		}
 	}
+	c, err := defaults(class)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.set(read); err != nil {
+		return nil, err
+	}
+	c.read = read
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
+// As returns the config of another class on the same noise schedule, as
+// diffusers' from_config does: keys that both classes have carry over, the
+// others take the defaults of the new class. The class of c itself gives c.
+func (c *Config) As(class string) (*Config, error) {
+	if class == c.Class {
+		return c, nil
+	}
+	data, err := c.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(quoteInfinities(data), &keys); err != nil {
+		return nil, fmt.Errorf("scheduler config: %w", err)
+	}
+	known, ok := classKeys[class]
+	if !ok {
+		return nil, unknownClass(class)
+	}
+	maps.DeleteFunc(keys, func(key string, _ json.RawMessage) bool { _, ok := known[key]; return !ok })
+	if v, ok := keys["variance_type"]; ok && (string(v) == "null") != (string(known["variance_type"]) == "null") {
+		delete(keys, "variance_type") // DDPM's and DPM-Solver's key of that name mean different things.
+	}
+	keys["_class_name"], _ = json.Marshal(class)
+	if data, err = json.Marshal(keys); err != nil {
+		return nil, fmt.Errorf("scheduler config: %w", err)
+	}
+	return ParseConfig(data)
+}
+
 // Validate returns an error naming the first field that is out of range.
 func (c *Config) Validate() error {
-	if !slices.Contains(classes, c.Class) {
-		return fmt.Errorf("scheduler config: _class_name is %q, want one of %s", c.Class, strings.Join(classes, ", "))
+	if _, ok := classKeys[c.Class]; !ok {
+		return unknownClass(c.Class)
 	}
 	if c.Steps < 1 || c.Steps > maxSteps {
 		return fmt.Errorf("scheduler config: num_train_timesteps is %d, want 1 to %d", c.Steps, maxSteps)
@@ -156,6 +188,7 @@ func (c *Config) Validate() error {
 	if !(c.ClipSampleRange > 0) || math.IsInf(c.ClipSampleRange, 1) {
 		return fmt.Errorf("scheduler config: clip_sample_range is %g, want positive and finite", c.ClipSampleRange)
 	}
+	l, s := c.Levels, c.Solver
 	for _, choice := range []struct {
 		key, got string
 		want     []string
@@ -164,56 +197,75 @@ func (c *Config) Validate() error {
 		{"prediction_type", string(c.Prediction), []string{string(PredictNoise), string(PredictV), string(PredictX0)}},
 		{"timestep_spacing", string(c.Spacing), []string{string(Leading), string(Linspace), string(Trailing)}},
 		{"variance_type", string(c.Variance), []string{string(FixedSmall), string(FixedLarge)}},
+		{"final_sigmas_type", string(l.Final), []string{string(FinalZero), string(FinalMin)}},
+		{"interpolation_type", l.Interpolation, []string{"linear", "log_linear"}},
+		{"timestep_type", string(l.TimestepType), []string{string(Discrete), string(Continuous)}},
+		{"sigma_schedule", l.Schedule, []string{"karras", "exponential"}},
+		{"algorithm_type", s.Algorithm, []string{"dpmsolver++"}},
+		{"solver_type", s.Type, []string{"midpoint", "heun"}},
 	} {
 		if !slices.Contains(choice.want, choice.got) {
 			return fmt.Errorf("scheduler config: %s is %q, want one of %q; no other is implemented",
 				choice.key, choice.got, choice.want)
 		}
 	}
+	if s.Order != 1 && s.Order != 2 {
+		return fmt.Errorf("scheduler config: solver_order is %d, want 1 or 2; no other is implemented", s.Order)
+	}
+	if err := l.validate(); err != nil {
+		return err
+	}
+	if c.IsEDM() {
+		if !(l.Min > 0 && l.Max > 0) {
+			return fmt.Errorf("scheduler config: sigma_min is %g and sigma_max %g, want both positive in %s", l.Min, l.Max, c.Class)
+		}
+		if c.Prediction == PredictX0 {
+			return fmt.Errorf("scheduler config: prediction_type is %q, want %q or %q in %s", c.Prediction, PredictNoise, PredictV, c.Class)
+		}
+		return nil
+	}
+	if c.RescaleZeroSNR && c.Prediction == PredictNoise {
+		return fmt.Errorf("scheduler config: rescale_betas_zero_snr is true with prediction_type %q, want %q or %q: from pure noise the noise says nothing about the image", PredictNoise, PredictV, PredictX0)
+	}
 	_, err := NewSchedule(c)
 	return err
 }
 
-// Keys with a field that only some of diffusers' classes take, so that each gets
-// only its own.
-var classKeys = map[string][]string{
-	"clip_sample":       {"DDPMScheduler", "DDIMScheduler"},
-	"clip_sample_range": {"DDPMScheduler", "DDIMScheduler"},
-	"variance_type":     {"DDPMScheduler"},
-	"set_alpha_to_one":  {"DDIMScheduler", "PNDMScheduler"},
-}
-
-// What diffusers writes for settings that we do not have.
-var otherKeys = map[string]json.RawMessage{
-	"_diffusers_version":         json.RawMessage(`"0.42.1"`),
-	"dynamic_thresholding_ratio": json.RawMessage("0.995"),
-	"rescale_betas_zero_snr":     json.RawMessage("false"),
-	"sample_max_value":           json.RawMessage("1.0"),
-	"thresholding":               json.RawMessage("false"),
-}
-
-// MarshalJSON writes all keys of the class, default or not, and every other key
-// as read. Where one of those was -Infinity the result has it again: call the
-// method, since json.Marshal refuses such text.
-func (c *Config) MarshalJSON() ([]byte, error) {
-	ours, err := keysOf(c.file())
-	if err != nil {
-		return nil, fmt.Errorf("scheduler config: %w", err)
-	}
-	keys := map[string]json.RawMessage{}
-	if c.Class == "DDPMScheduler" || c.Class == "DDIMScheduler" {
-		maps.Copy(keys, otherKeys)
-	}
-	maps.Copy(keys, c.read)
-	for key, v := range ours {
-		takers, some := classKeys[key]
-		if _, wasRead := c.read[key]; !some || wasRead || slices.Contains(takers, c.Class) {
-			keys[key] = v
+func (l *Levels) validate() error {
+	var on []string
+	for _, s := range []struct {
+		key string
+		on  bool
+	}{{"use_karras_sigmas", l.Karras}, {"use_exponential_sigmas", l.Exponential}, {"use_beta_sigmas", l.Beta}, {"use_lu_lambdas", l.Lu}} {
+		if s.on {
+			on = append(on, s.key)
 		}
 	}
-	data, err := json.Marshal(keys)
-	if err != nil {
-		return nil, fmt.Errorf("scheduler config: %w", err)
+	if len(on) > 1 {
+		return fmt.Errorf("scheduler config: %s are true, want at most one of them", strings.Join(on, " and "))
 	}
-	return unquoteInfinities(data), nil
+	for _, v := range []struct {
+		key   string
+		value float64
+		least float64
+	}{{"sigma_min", l.Min, 0}, {"sigma_max", l.Max, 0}, {"sigma_data", l.Data, math.SmallestNonzeroFloat64}, {"rho", l.Rho, math.SmallestNonzeroFloat64}} {
+		if !(v.value >= v.least) || math.IsInf(v.value, 1) {
+			return fmt.Errorf("scheduler config: %s is %g, want positive and finite", v.key, v.value)
+		}
+	}
+	if l.Min > 0 && l.Max > 0 && l.Min >= l.Max {
+		return fmt.Errorf("scheduler config: sigma_min is %g, want below sigma_max %g", l.Min, l.Max)
+	}
+	if math.IsNaN(l.LambdaMinClipped) || math.IsInf(l.LambdaMinClipped, 1) {
+		return fmt.Errorf("scheduler config: lambda_min_clipped is %g, want a number or -Infinity", l.LambdaMinClipped)
+	}
+	return nil
+}
+
+// IsEDM reports whether the config is of the EDM process (Karras et al. 2022),
+// x = x_0 + σ·noise with preconditioning, which has no β_t.
+func (c *Config) IsEDM() bool { return c.Class == edmClass }
+
+func unknownClass(class string) error {
+	return fmt.Errorf("scheduler config: _class_name is %q, want one of %s", class, strings.Join(slices.Sorted(maps.Keys(classKeys)), ", "))
 }

@@ -12,16 +12,20 @@ import (
 
 func TestConfigKeepsEveryKey(t *testing.T) {
 	for name, run := range trajectories(t) {
+		if name == "edm_heun" {
+			continue // Constants of a paper, no config of diffusers.
+		}
 		t.Run(name, func(t *testing.T) {
 			var want, got map[string]any
-			if err := json.Unmarshal(run.Config, &want); err != nil {
+			finite := func(text string) []byte { return []byte(strings.ReplaceAll(text, "-Infinity", `"-inf"`)) }
+			if err := json.Unmarshal(finite(run.Config), &want); err != nil {
 				t.Fatal(err)
 			}
-			written, err := parse(t, run.Config).MarshalJSON()
+			written, err := parse(t, []byte(run.Config)).MarshalJSON()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := json.Unmarshal(written, &got); err != nil {
+			if err := json.Unmarshal(finite(string(written)), &got); err != nil {
 				t.Fatal(err)
 			}
 			if !reflect.DeepEqual(got, want) {
@@ -47,7 +51,7 @@ func TestConfigWithInfinity(t *testing.T) {
 			t.Errorf("written config lacks %s: %s", want, written)
 		}
 	}
-	if strings.Contains(string(written), "variance_type") {
+	if strings.Contains(string(written), "fixed_small") {
 		t.Error("written config has DDPM's variance_type")
 	}
 }
@@ -72,7 +76,7 @@ func TestConfigRefuses(t *testing.T) {
 		"other process":      {`"_class_name":"FlowMatchEulerDiscreteScheduler"`, "_class_name"},
 		"no class":           {`"beta_end":0.02`, `_class_name is ""`},
 		"thresholding":       {`"thresholding":true`, "thresholding"},
-		"zero terminal SNR":  {`"rescale_betas_zero_snr":true`, "rescale_betas_zero_snr"},
+		"noise at zero SNR":  {`"rescale_betas_zero_snr":true`, "rescale_betas_zero_snr"},
 		"learned variance":   {`"variance_type":"learned_range"`, "variance_type"},
 		"prediction":         {`"prediction_type":"flow"`, "prediction_type"},
 		"schedule":           {`"beta_schedule":"sigmoid"`, "beta_schedule"},
@@ -86,6 +90,16 @@ func TestConfigRefuses(t *testing.T) {
 		"alpha_bar vanishes": {`"beta_start":0.9,"beta_end":0.99`, "alpha_bar of timestep"},
 		"type":               {`"beta_end":"x"`, "beta_end"},
 		"infinite beta":      {`"beta_end":Infinity`, "beta_end"},
+		"algorithm":          {`"_class_name":"DPMSolverMultistepScheduler","algorithm_type":"sde-dpmsolver++"`, "algorithm_type"},
+		"order":              {`"_class_name":"DPMSolverMultistepScheduler","solver_order":3`, "solver_order is 3"},
+		"flow":               {`"_class_name":"DPMSolverMultistepScheduler","use_flow_sigmas":true`, "use_flow_sigmas"},
+		"shifting":           {`"_class_name":"DPMSolverMultistepScheduler","use_dynamic_shifting":true`, "use_dynamic_shifting"},
+		"two spacings":       {`"_class_name":"EulerDiscreteScheduler","use_karras_sigmas":true,"use_beta_sigmas":true`, "use_karras_sigmas and use_beta_sigmas"},
+		"bounds":             {`"_class_name":"EulerDiscreteScheduler","sigma_min":2,"sigma_max":1`, "sigma_min is 2"},
+		"final level":        {`"_class_name":"EulerDiscreteScheduler","final_sigmas_type":"half"`, "final_sigmas_type"},
+		"interpolation":      {`"_class_name":"EulerDiscreteScheduler","interpolation_type":"cubic"`, "interpolation_type"},
+		"EDM predicts x0":    {`"_class_name":"EDMEulerScheduler","prediction_type":"sample"`, "prediction_type"},
+		"EDM levels":         {`"_class_name":"EDMEulerScheduler","sigma_schedule":"linear"`, "sigma_schedule"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := test.body
@@ -105,7 +119,7 @@ func FuzzParseConfig(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	var runs map[string]struct{ Config json.RawMessage }
+	var runs map[string]struct{ Config string }
 	if err := json.Unmarshal(data, &runs); err != nil {
 		f.Fatal(err)
 	}

@@ -30,7 +30,10 @@ func NewDDIM(c *Config, steps int, eta float64) (*DDIM, error) {
 	return s, nil
 }
 
-// Step implements Sampler: Eq. 12 of the paper.
+// NewRun implements Sampler.
+func (s *DDIM) NewRun() Run { return s }
+
+// Step implements Run: Eq. 12 of the paper.
 func (s *DDIM) Step(i int, x, output []float32, noise Normal) {
 	mustMatch(len(x), len(output))
 	t := s.timesteps[i]

@@ -18,7 +18,10 @@ func NewDDPM(c *Config, steps int) (*DDPM, error) {
 	return &DDPM{common: base, variance: c.Variance}, nil
 }
 
-// Step implements Sampler: a draw of p(x_{t-1} | x_t), Eqs. 6 and 7 of the paper
+// NewRun implements Sampler.
+func (s *DDPM) NewRun() Run { return s }
+
+// Step implements Run: a draw of p(x_{t-1} | x_t), Eqs. 6 and 7 of the paper
 // with predicted x_0, for the previous timestep of the sampler.
 func (s *DDPM) Step(i int, x, output []float32, noise Normal) {
 	mustMatch(len(x), len(output))

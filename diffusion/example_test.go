@@ -17,8 +17,10 @@ func Example() {
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	x := []float32{float32(rng.NormFloat64())}
-	for i := range sampler.Timesteps() {
-		sampler.Step(i, x, []float32{0.5}, rng)
+	run := sampler.NewRun()
+	run.Begin(x, rng)
+	for i := range sampler.Calls() {
+		run.Step(i, x, []float32{0.5}, rng)
 	}
 	fmt.Println(x)
 	// Output: [0.5]

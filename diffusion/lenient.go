@@ -2,16 +2,19 @@ package diffusion
 
 import (
 	"bytes"
-	"encoding/json"
+	"math"
 )
 
 // Python's json writes the numbers -Infinity, Infinity and NaN, which JSON does
 // not have (diffusers' lambda_min_clipped is -Infinity). Between reading and
 // writing they are strings that no one would write otherwise.
-var strange = []struct{ number, quoted string }{
-	{"-Infinity", `"\u0000-Infinity"`},
-	{"Infinity", `"\u0000Infinity"`},
-	{"NaN", `"\u0000NaN"`},
+var strange = []struct {
+	number, quoted string
+	value          float64
+}{
+	{"-Infinity", `"\u0000-Infinity"`, math.Inf(-1)},
+	{"Infinity", `"\u0000Infinity"`, math.Inf(1)},
+	{"NaN", `"\u0000NaN"`, math.NaN()},
 }
 
 // quoteInfinities returns data with those numbers outside strings quoted.
@@ -48,14 +51,4 @@ func unquoteInfinities(data []byte) []byte {
 		data = bytes.ReplaceAll(data, []byte(s.quoted), []byte(s.number))
 	}
 	return data
-}
-
-// keysOf returns the members of v's JSON object.
-func keysOf(v any) (keys map[string]json.RawMessage, err error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	err = json.Unmarshal(data, &keys)
-	return keys, err
 }

@@ -14,14 +14,16 @@ import (
 
 // recorded is one run of diffusers, cut by testdata/extract.py.
 type recorded struct {
-	Config        json.RawMessage
-	Timesteps     []int
-	Input         [][]float32
-	Output        [][]float32
-	ModelOutput   [][]float32 `json:"model_output"`
-	Noise         [][]float64
-	AlphasCumprod map[int]float64 `json:"alphas_cumprod"`
-	Noised        []struct {
+	Config                     string
+	Timesteps, Sigmas          []float64
+	Input                      [][]float32
+	Output                     [][]float32
+	ModelInput                 [][]float32 `json:"model_input"` // Nil where it is Input.
+	ModelOutput                [][]float32 `json:"model_output"`
+	Denoised, Euler, Denoised2 [][]float32 // Of edm_heun.
+	Noise                      [][]float64
+	AlphasCumprod              map[int]float64 `json:"alphas_cumprod"`
+	Noised                     []struct {
 		T            int
 		X0, Noise, X []float32
 	}
@@ -66,36 +68,102 @@ func (r *replay) NormFloat64() float64 {
 	return v
 }
 
+// recordedSteps is how many steps every recorded run has.
+const recordedSteps = 10
+
 func TestStepsMatchDiffusers(t *testing.T) {
 	for name, run := range trajectories(t) {
+		if run.Denoised != nil {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
-			c := parse(t, run.Config)
-			build := ddim
-			if c.Class == "DDPMScheduler" {
-				build = ddpm
-			}
-			s, err := build(c, len(run.Timesteps))
+			s, err := diffusion.NewSampler(diffusion.UseConfig, parse(t, []byte(run.Config)), recordedSteps, diffusion.Stochastic{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(s.Timesteps(), run.Timesteps) {
-				t.Fatalf("timesteps are %v, want %v", s.Timesteps(), run.Timesteps)
+			calls := s.Calls()
+			if len(calls) != len(run.Timesteps) {
+				t.Fatalf("%d calls, want %d", len(calls), len(run.Timesteps))
 			}
-			worst := 0.0
-			for i := range run.Timesteps {
-				x := slices.Clone(run.Input[i])
+			for i, call := range calls {
+				// Diffusers computes 1-ᾱ_0 = 1e-4 in float32, which moves σ_0 by 8e-5 of
+				// it, and Karras levels with it; whole timesteps are exact.
+				want := run.Timesteps[i]
+				if math.Abs(call.Timestep-want) > 1e-2 || want == math.Trunc(want) && run.Sigmas == nil && call.Timestep != want {
+					t.Errorf("call %d has timestep %g, want %g", i, call.Timestep, want)
+				}
+				if run.Sigmas != nil {
+					if want := run.Sigmas[i]; math.Abs(call.Sigma-want) > 1e-4*want {
+						t.Errorf("call %d has noise level %g, want %g", i, call.Sigma, want)
+					}
+				}
+			}
+			if run.ModelInput == nil {
+				run.ModelInput = run.Input
+			}
+			worst, r := 0.0, s.NewRun()
+			for i := range calls {
+				x, input := slices.Clone(run.Input[i]), make([]float32, len(run.Input[i]))
 				var noise replay
 				if run.Noise != nil {
 					noise = run.Noise[i]
 				}
-				s.Step(i, x, run.ModelOutput[i], &noise)
+				r.Input(i, input, x)
+				worst = max(worst, relative(input, run.ModelInput[i]))
+				r.Step(i, x, run.ModelOutput[i], &noise)
 				worst = max(worst, relative(x, run.Output[i]))
 			}
 			t.Logf("largest difference: %.1e of the largest entry", worst)
-			if worst > 1e-5 {
-				t.Errorf("steps differ by %.2e of the largest entry, want at most 1e-5", worst)
+			if worst > 2e-5 {
+				t.Errorf("steps differ by %.2e of the largest entry, want at most 2e-5", worst)
 			}
 		})
+	}
+}
+
+// The recorded run of Karras et al.'s Algorithm 1 has denoised images, from which
+// the network's outputs follow.
+func TestEDMStepsMatch(t *testing.T) {
+	run := trajectories(t)["edm_heun"]
+	var constants struct {
+		Data float64 `json:"sigma_data"`
+		Min  float64 `json:"sigma_min"`
+		Max  float64 `json:"sigma_max"`
+		Rho  float64
+	}
+	if err := json.Unmarshal([]byte(run.Config), &constants); err != nil {
+		t.Fatal(err)
+	}
+	c := parse(t, []byte(`{"_class_name": "EDMEulerScheduler"}`))
+	c.Levels.Data, c.Levels.Min, c.Levels.Max, c.Levels.Rho = constants.Data, constants.Min, constants.Max, constants.Rho
+	s, err := diffusion.NewEDM(c, recordedSteps, diffusion.Churn{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// output undoes D = c_skip·x + c_out·F.
+	output := func(x, denoised []float32, sigma float64) []float32 {
+		out, r := make([]float32, len(x)), math.Hypot(sigma, constants.Data)
+		for i := range x {
+			skip := constants.Data * constants.Data / (r * r) * float64(x[i])
+			out[i] = float32((float64(denoised[i]) - skip) * r / (sigma * constants.Data))
+		}
+		return out
+	}
+	r := s.NewRun()
+	for i := range run.Input {
+		x, call := slices.Clone(run.Input[i]), s.Calls()[max(0, 2*i)]
+		r.Step(2*i, x, output(x, run.Denoised[i], call.Sigma), nil)
+		if d := relative(x, run.Euler[i]); d > 1e-5 {
+			t.Errorf("step %d: Euler's guess differs by %.1e", i, d)
+		}
+		if i < len(run.Input)-1 {
+			call = s.Calls()[2*i+1]
+			x = slices.Clone(run.Euler[i])
+			r.Step(2*i+1, x, output(x, run.Denoised2[i], call.Sigma), nil)
+		}
+		if d := relative(x, run.Output[i]); d > 1e-5 {
+			t.Errorf("step %d differs by %.1e", i, d)
+		}
 	}
 }
 
@@ -111,7 +179,7 @@ func relative(got, want []float32) float64 {
 
 func TestForwardMatchesDiffusers(t *testing.T) {
 	run := trajectories(t)["ddim"]
-	s, err := diffusion.NewSchedule(parse(t, run.Config))
+	s, err := diffusion.NewSchedule(parse(t, []byte(run.Config)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,14 +200,45 @@ func TestForwardMatchesDiffusers(t *testing.T) {
 }
 
 func TestSamplersConform(t *testing.T) {
-	t.Run("ddim", func(t *testing.T) { samplertest.Run(t, ddim) })
-	t.Run("ddpm", func(t *testing.T) { samplertest.Run(t, ddpm) })
-	t.Run("ddim with noise", func(t *testing.T) {
+	with := func(change func(c *diffusion.Config), name diffusion.SamplerName) samplertest.Make {
+		return func(c *diffusion.Config, steps int) (diffusion.Sampler, error) {
+			c = clone(c)
+			change(c)
+			switch name {
+			case diffusion.UseDPM:
+				return diffusion.NewDPMSolver(c, steps)
+			case diffusion.UseEuler:
+				return diffusion.NewEuler(c, steps)
+			}
+			return diffusion.NewHeun(c, steps)
+		}
+	}
+	plain := func(*diffusion.Config) {}
+	for name, make := range map[string]samplertest.Make{
+		"ddim": ddim, "ddpm": ddpm,
+		"ddim with noise":   func(c *diffusion.Config, steps int) (diffusion.Sampler, error) { return diffusion.NewDDIM(c, steps, 1) },
+		"dpm++":             with(plain, diffusion.UseDPM),
+		"dpm++ heun":        with(func(c *diffusion.Config) { c.Solver.Type = "heun" }, diffusion.UseDPM),
+		"dpm++ first":       with(func(c *diffusion.Config) { c.Solver.Order = 1 }, diffusion.UseDPM),
+		"euler":             with(plain, diffusion.UseEuler),
+		"euler exponential": with(func(c *diffusion.Config) { c.Levels.Exponential = true }, diffusion.UseEuler),
+		"heun":              with(plain, diffusion.UseHeun),
+		"heun beta":         with(func(c *diffusion.Config) { c.Levels.Beta = true }, diffusion.UseHeun),
+		"heun karras":       with(func(c *diffusion.Config) { c.Levels.Karras = true }, diffusion.UseHeun),
+		"edm": func(c *diffusion.Config, steps int) (diffusion.Sampler, error) {
+			return diffusion.NewEDM(c, steps, diffusion.Churn{})
+		},
+	} {
+		t.Run(name, func(t *testing.T) { samplertest.Run(t, make, samplertest.Options{}) })
+	}
+	t.Run("edm with churn", func(t *testing.T) {
 		samplertest.Run(t, func(c *diffusion.Config, steps int) (diffusion.Sampler, error) {
-			return diffusion.NewDDIM(c, steps, 1)
-		})
+			return diffusion.NewEDM(c, steps, diffusion.Churn{Amount: 20, Min: 0.05, Max: 50})
+		}, samplertest.Options{AddsNoise: true})
 	})
 }
+
+func clone(c *diffusion.Config) *diffusion.Config { d := *c; return &d }
 
 // With eta 1, all timesteps and the small variance, DDIM's step is DDPM's
 // (Song et al. 2021, Section 4.1).
@@ -154,7 +253,7 @@ func TestDDIMWithNoiseIsDDPM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range a.Timesteps() {
+	for i := range a.Calls() {
 		x, y := []float32{0.4, -2}, []float32{0.4, -2}
 		output := []float32{-0.3, 1.1}
 		a.Step(i, x, output, &replay{0.8, -0.2})
@@ -185,8 +284,10 @@ func TestTimesteps(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := s.Timesteps(); !slices.Equal(got, test.want) {
-				t.Errorf("got %v, want %v", got, test.want)
+			for i, call := range s.Calls() {
+				if call.Timestep != float64(test.want[i]) {
+					t.Errorf("call %d is %v, want timestep %d", i, call, test.want[i])
+				}
 			}
 		})
 	}

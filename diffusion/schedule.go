@@ -11,11 +11,15 @@ import (
 // timesteps t in [0, Steps).
 type Schedule struct {
 	Betas         []float64 // β_t.
-	AlphasCumprod []float64 // ᾱ_t = Π_{s≤t} (1-β_s), in (0, 1).
+	AlphasCumprod []float64 // ᾱ_t = Π_{s≤t} (1-β_s), in (0, 1); 0 at the end of a schedule rescaled to zero SNR.
 }
 
-// NewSchedule computes the schedule of a config.
+// NewSchedule computes the schedule of a config. That of EDM is another process,
+// on which this package samples but does not train.
 func NewSchedule(c *Config) (*Schedule, error) {
+	if c.IsEDM() {
+		return nil, fmt.Errorf("scheduler config: _class_name is %q, which has no betas; only sampling is implemented for it", c.Class)
+	}
 	betas, err := c.betas()
 	if err != nil {
 		return nil, err
@@ -32,7 +36,26 @@ func NewSchedule(c *Config) (*Schedule, error) {
 		}
 		s.AlphasCumprod[t] = product
 	}
+	if c.RescaleZeroSNR {
+		s.rescale()
+	}
 	return s, nil
+}
+
+// rescale shifts and scales √ᾱ_t so that the first stays and the last is 0 (Lin
+// et al. 2024, Algorithm 1, https://arxiv.org/abs/2305.08891).
+func (s *Schedule) rescale() {
+	last := len(s.Betas) - 1
+	first, end := s.SignalRate(0), s.SignalRate(last)
+	if last == 0 {
+		return // Nothing between the ends.
+	}
+	before := 1.0
+	for t := range s.Betas {
+		alpha := math.Pow((s.SignalRate(t)-end)*first/(first-end), 2)
+		s.AlphasCumprod[t], s.Betas[t] = alpha, 1-alpha/before
+		before = alpha
+	}
 }
 
 func (c *Config) betas() ([]float64, error) {

@@ -11,7 +11,8 @@ import (
 // floating-point operations per multiply-add, four bytes per value.
 //
 // Ordinary training already contracts inputs with output gradients, 2·rows·in·out
-// for the weight. A ghost norm adds two Gram matrices of rows×rows; an explicit
+// for the weight. A ghost norm adds two Gram matrices of rows×rows, of pixels in
+// place of windows where that is cheaper; an explicit
 // gradient is that same contraction per example, then read for its norm and for
 // the clipped sum.
 type LayerCost struct {
@@ -36,7 +37,7 @@ func (c *LayerCost) Added() (flops, bytes float64) {
 	switch c.Rule {
 	case OneRow:
 		return 2 * float64(c.In+c.Out), 0
-	case Ghost:
+	case Ghost, PixelGram:
 		return c.GhostFlops, c.GhostBytes
 	}
 	return c.ExplicitFlops, c.ExplicitBytes
@@ -96,9 +97,19 @@ func costOf(lowering nn.Lowering, l *nn.Layer, examples int) LayerCost {
 		c.In *= n
 	}
 	in := float64(c.In)
-	c.Rule = ChooseRule(lowering, l.Kind, c.Rows, c.In, c.Out)
+	shape := shapeOf(l, examples)
+	c.Rule = ChooseRule(lowering, shape)
+	if l.Kind == nn.Table { // Entries are picked, not multiplied.
+		c.GradientFlops += rows * out
+		c.GhostFlops, c.GhostBytes = 2*rows*rows*(out+1), 8*rows*rows
+		c.ExplicitFlops, c.ExplicitBytes = 4*in*out, 4*in*out
+		return c
+	}
 	c.GradientFlops += 2 * rows * in * out
 	c.GhostFlops, c.GhostBytes = 2*rows*rows*(in+out+1), 8*rows*rows
+	if c.Rule == PixelGram { // Of pixels, then one addition per shift of either axis.
+		c.GhostFlops = rows * rows * float64(2*(shape.Pixel+shape.Out+1)+2*l.Conv.Kernel)
+	}
 	c.ExplicitFlops, c.ExplicitBytes = 4*in*out, 4*in*out
 	return c
 }

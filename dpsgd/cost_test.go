@@ -36,7 +36,9 @@ func TestCosts(t *testing.T) {
 	x = graph.ReduceMean(x, 1, 2)
 	nn.Dense(s.In("head"), x, 9, nn.DenseOptions{NoBias: true})
 
-	choose := func(rows, in, out int) Rule { return ChooseRule(nn.Native, nn.Linear, rows, in, out) }
+	choose := func(rows, in, out int) Rule {
+		return ChooseRule(nn.Native, Shape{Kind: nn.Linear, Rows: rows, In: in, Out: out})
+	}
 	want := []LayerCost{
 		{Path: "table", Kind: "embedding", Shape: []int{7, 16}, Rows: 2, In: 7, Out: 16, Parameters: 112, Rule: choose(2, 7, 16),
 			GradientFlops: 2 * 2 * 7 * 16, GhostFlops: 2 * 4 * (7 + 16 + 1), GhostBytes: 8 * 4, ExplicitFlops: 4 * 112, ExplicitBytes: 4 * 112},

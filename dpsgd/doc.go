@@ -22,6 +22,9 @@
 // empty batch, half the sensitivity) and prove that a check catches each: see
 // TestMistakesAreCaught.
 //
+// [Canaries] are examples with known gradients that an audit sends through an
+// engine like any other.
+//
 // A [Sum] cannot be read. It can only be released, and releasing it adds noise
 // after the caller's ledger has recorded the event.
 package dpsgd

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -20,6 +21,7 @@ type Method string
 const (
 	BookKeeping    Method = "book-keeping"
 	PerExampleLoop Method = "loop"
+	Auto           Method = "auto" // The faster of both: see Tune.
 )
 
 // EngineOptions of NewEngine.
@@ -35,7 +37,9 @@ type EngineOptions struct {
 	// draws, from the inputs that the step's fetch function returns.
 	Loss func(s *nn.Scope, inputs []*graph.Node) *graph.Node
 
-	PhysicalBatchSize int // Examples per call. Zero means 32; the loop always uses 1.
+	// PhysicalBatchSize is the examples per call, halved whenever memory runs
+	// out. Zero means 32; the loop always uses 1. See Tune.
+	PhysicalBatchSize int
 	Workers           int // Calls at the same time. Zero means 1.
 
 	rule  Rule    // Tests force one.
@@ -44,13 +48,24 @@ type EngineOptions struct {
 
 // Engine computes clipped sums of per-example gradients.
 type Engine struct {
-	program  *nn.Program
-	size     int
-	examples int
+	program  program
+	method   Method
+	size     int          // Values of the trainable vector.
+	examples atomic.Int64 // Per call; falls when memory runs out.
 	workers  int
 	clip     float64
 	wrong    mistake
 	first    int // Values of the first trainable tensor.
+
+	alone  sync.RWMutex // Held for writing by a call that others leave no memory for.
+	memory memory
+}
+
+// program is what the engine runs: an [nn.Program], or one that fails on purpose.
+type program interface {
+	Vector(values []float32) (*tensors.Tensor, error)
+	Run(vector *tensors.Tensor, inputs ...*tensors.Tensor) ([]*tensors.Tensor, error)
+	Close()
 }
 
 func (o *EngineOptions) validate() error {
@@ -63,6 +78,10 @@ func (o *EngineOptions) validate() error {
 		return fmt.Errorf("physical batch size is %d, want at least 1, or zero for 32", o.PhysicalBatchSize)
 	case o.Workers < 0:
 		return fmt.Errorf("workers is %d, want at least 1, or zero for 1", o.Workers)
+	case o.NN.Compute != "" && o.NN.Compute != nn.Float32 && o.NN.Compute != nn.BFloat16:
+		return fmt.Errorf("compute is %q, want %q or %q", o.NN.Compute, nn.Float32, nn.BFloat16)
+	case o.NN.Compute == nn.BFloat16 && o.NN.Lowering == nn.Patches:
+		return fmt.Errorf("compute is %q, in which the pure Go backend is slower than in %q; choose that, or XLA", nn.BFloat16, nn.Float32)
 	case len(o.Trainable) == 0:
 		return fmt.Errorf("no trainable parameters; choose a larger trainable set")
 	}
@@ -84,9 +103,13 @@ func NewEngine(backend compute.Backend, o EngineOptions) (*Engine, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	e := &Engine{clip: o.ClippingNorm, examples: orInt(o.PhysicalBatchSize, 32), workers: orInt(o.Workers, 1), wrong: o.wrong}
+	e := &Engine{method: o.Method, clip: o.ClippingNorm, workers: orInt(o.Workers, 1), wrong: o.wrong}
+	if e.method == "" {
+		e.method = BookKeeping
+	}
+	e.examples.Store(int64(orInt(o.PhysicalBatchSize, 32)))
 	if o.Method == PerExampleLoop {
-		e.examples = 1
+		e.examples.Store(1)
 	}
 	for i, name := range o.Trainable {
 		e.size += len(o.Weights.Get(name).Data)
@@ -99,7 +122,7 @@ func NewEngine(backend compute.Backend, o EngineOptions) (*Engine, error) {
 		Build: func(s *nn.Scope, trainable, inputs []*graph.Node) []*graph.Node {
 			mask := inputs[0]
 			losses := o.Loss(s, inputs[1:])
-			losses.AssertDims(e.examples)
+			losses.AssertDims(mask.Shape().Dimensions[0])
 			if err := nn.CheckCovered(s.Tape(), o.Trainable); err != nil {
 				panic(err)
 			}
@@ -133,6 +156,13 @@ type Stats struct {
 	NormSum   float64 // Of the finite norms.
 }
 
+// Method returns how gradients are clipped.
+func (e *Engine) Method() Method { return e.method }
+
+// PhysicalBatchSize returns the examples per call, fewer than were asked for once
+// memory has run out.
+func (e *Engine) PhysicalBatchSize() int { return int(e.examples.Load()) }
+
 // Prepare compiles the engine by running it on an empty batch, for which fetch
 // is called without positions: it reads no example. It returns an error if a
 // trainable parameter has no per-example gradient rule, if the model lacks one,
@@ -143,7 +173,7 @@ func (e *Engine) Prepare(trainable []float32, fetch Fetch) error {
 		return err
 	}
 	defer func() { _ = vector.FinalizeAll() }()
-	_, err = e.run(vector, nil, fetch)
+	_, err = e.part(vector, nil, fetch)
 	return err
 }
 
@@ -156,20 +186,27 @@ func (e *Engine) Pace(trainable []float32, fetch Fetch) (float64, error) {
 	}
 	defer func() { _ = vector.FinalizeAll() }()
 	const rounds = 2
+	seconds, err := e.rounds(vector, rounds, nil, fetch)
+	return seconds / float64(rounds*e.workers*e.PhysicalBatchSize()), err
+}
+
+// rounds has every worker compute the sum of the same positions a number of
+// times, and returns the seconds that took.
+func (e *Engine) rounds(vector *tensors.Tensor, n int, positions []int, fetch Fetch) (float64, error) {
 	errs := make([]error, e.workers)
 	start := time.Now()
 	var wg sync.WaitGroup
 	for w := range e.workers {
 		wg.Go(func() {
-			for range rounds {
-				if _, err := e.run(vector, nil, fetch); err != nil {
+			for range n {
+				if _, err := e.part(vector, positions, fetch); err != nil {
 					errs[w] = err
 				}
 			}
 		})
 	}
 	wg.Wait()
-	return time.Since(start).Seconds() / float64(rounds*e.workers*e.examples), errors.Join(errs...)
+	return time.Since(start).Seconds(), errors.Join(errs...)
 }
 
 // Sum returns the clipped sum over a logical batch of n examples at the
@@ -185,7 +222,9 @@ func (e *Engine) Sum(ctx context.Context, trainable []float32, n int, fetch Fetc
 	}
 	defer func() { _ = vector.FinalizeAll() }()
 
-	batches := (n + e.examples - 1) / e.examples
+	e.makeRoom()
+	size := e.PhysicalBatchSize()
+	batches := (n + size - 1) / size
 	parts := fold{sum: sum, stats: &stats, early: map[int]*part{}}
 	work := make(chan int)
 	failed := make(chan error, e.workers)
@@ -195,11 +234,11 @@ func (e *Engine) Sum(ctx context.Context, trainable []float32, n int, fetch Fetc
 	for range e.workers {
 		wg.Go(func() {
 			for b := range work {
-				positions := make([]int, 0, e.examples)
-				for i := b * e.examples; i < min(n, (b+1)*e.examples); i++ {
+				positions := make([]int, 0, size)
+				for i := b * size; i < min(n, (b+1)*size); i++ {
 					positions = append(positions, i)
 				}
-				p, err := e.run(vector, positions, fetch)
+				p, err := e.part(vector, positions, fetch)
 				if err != nil {
 					failed <- err
 					cancel()
@@ -261,58 +300,41 @@ type part struct {
 	stats Stats
 }
 
-// run computes one physical batch. A sum that is not finite means that at
-// least one example's gradient is not; the batch is then halved until such
-// examples stand alone and contribute zero, which leaves the others' part as
-// it would have been without them.
-func (e *Engine) run(vector *tensors.Tensor, positions []int, fetch Fetch) (*part, error) {
-	inputs, err := fetch(positions, e.examples)
-	if err != nil {
-		return nil, err
-	}
-	mask := make([]float32, e.examples)
-	for i := range positions {
-		mask[i] = 1
-	}
-	inputs = append([]*tensors.Tensor{tensors.FromFlatDataAndDimensions(mask, e.examples)}, inputs...)
-	outputs, err := e.program.Run(vector, inputs...)
-	if err != nil {
-		return nil, err
-	}
-	p := &part{}
-	if p.sum, err = tensors.CopyFlatData[float32](outputs[0]); err != nil {
-		return nil, err
-	}
-	norms, err := tensors.CopyFlatData[float32](outputs[1])
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range append(outputs, inputs...) {
-		_ = t.FinalizeAll()
-	}
-	if finite(p.sum) || e.wrong == keepNonFinite {
-		for _, norm := range norms[:len(positions)] {
-			switch {
-			case !finite([]float32{norm}):
-				p.stats.NonFinite++
-			case float64(norm) > e.clip:
-				p.stats.Clipped++
-				fallthrough
-			default:
-				p.stats.NormSum += float64(norm)
-			}
+// part computes one physical batch: in one call, or in halves.
+//
+// A call that fails for memory halves the physical batch of the engine; the same
+// positions are computed again, for which fetch returns the same draws.
+//
+// A sum that is not finite means that at least one example's gradient is not;
+// the batch is then halved until such examples stand alone and contribute zero,
+// which leaves the others' part as it would have been without them.
+func (e *Engine) part(vector *tensors.Tensor, positions []int, fetch Fetch) (*part, error) {
+	for {
+		size := e.PhysicalBatchSize()
+		if len(positions) > size {
+			break
 		}
-		return p, nil
-	}
-	if len(positions) <= 1 {
-		return &part{sum: make([]float32, e.size), stats: Stats{NonFinite: len(positions)}}, nil
+		p, err := e.run(vector, positions, size, fetch)
+		if errors.Is(err, ErrMemory) && size > 1 {
+			e.examples.CompareAndSwap(int64(size), int64(size/2))
+			continue
+		}
+		switch {
+		case err != nil:
+			return nil, err
+		case finite(p.sum) || e.wrong == keepNonFinite:
+			return p, nil
+		case len(positions) <= 1:
+			return &part{sum: make([]float32, e.size), stats: Stats{NonFinite: len(positions)}}, nil
+		}
+		break
 	}
 	half := len(positions) / 2
-	first, err := e.run(vector, positions[:half], fetch)
+	first, err := e.part(vector, positions[:half], fetch)
 	if err != nil {
 		return nil, err
 	}
-	second, err := e.run(vector, positions[half:], fetch)
+	second, err := e.part(vector, positions[half:], fetch)
 	if err != nil {
 		return nil, err
 	}
@@ -323,6 +345,48 @@ func (e *Engine) run(vector *tensors.Tensor, positions []int, fetch Fetch) (*par
 	first.stats.NonFinite += second.stats.NonFinite
 	first.stats.NormSum += second.stats.NormSum
 	return first, nil
+}
+
+// run computes one physical batch, padded to size examples, in one call.
+func (e *Engine) run(vector *tensors.Tensor, positions []int, size int, fetch Fetch) (*part, error) {
+	inputs, err := fetch(positions, size)
+	if err != nil {
+		return nil, err
+	}
+	mask := make([]float32, size)
+	for i := range positions {
+		mask[i] = 1
+	}
+	inputs = append([]*tensors.Tensor{tensors.FromFlatDataAndDimensions(mask, size)}, inputs...)
+	outputs, err := e.call(vector, size, inputs)
+	defer func() {
+		for _, t := range append(outputs, inputs...) {
+			_ = t.FinalizeAll()
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
+	p := &part{}
+	if p.sum, err = tensors.CopyFlatData[float32](outputs[0]); err != nil {
+		return nil, outOfMemory(err)
+	}
+	norms, err := tensors.CopyFlatData[float32](outputs[1])
+	if err != nil {
+		return nil, outOfMemory(err)
+	}
+	for _, norm := range norms[:len(positions)] {
+		switch {
+		case !finite([]float32{norm}):
+			p.stats.NonFinite++
+		case float64(norm) > e.clip:
+			p.stats.Clipped++
+			fallthrough
+		default:
+			p.stats.NormSum += float64(norm)
+		}
+	}
+	return p, nil
 }
 
 // Close frees the compiled graphs.

@@ -143,21 +143,23 @@ func TestFetchFails(t *testing.T) {
 // TestChooseRule pins the rule table of the doc.
 func TestChooseRule(t *testing.T) {
 	for _, c := range []struct {
-		lowering      nn.Lowering
-		kind          nn.LayerKind
-		rows, in, out int
-		want          Rule
+		lowering nn.Lowering
+		shape    Shape
+		want     Rule
 	}{
-		{nn.Native, nn.ScaleShift, 49, 64, 64, Direct},
-		{nn.Native, nn.Linear, 1, 64, 64, OneRow},
-		{nn.Native, nn.Linear, 4, 256, 256, Ghost},
-		{nn.Native, nn.Linear, 49, 64, 64, Explicit},
-		{nn.Native, nn.Linear, 8, 64, 512, Ghost},
-		{nn.Native, nn.Linear, 98, 64, 512, Explicit},
-		{nn.Patches, nn.Linear, 8, 64, 512, Ghost},
-		{nn.Patches, nn.Linear, 98, 576, 64, Explicit},
+		{nn.Native, Shape{nn.ScaleShift, 49, 64, 64, 0}, Direct},
+		{nn.Native, Shape{nn.Linear, 1, 64, 64, 0}, OneRow},
+		{nn.Native, Shape{nn.Linear, 4, 256, 256, 0}, Ghost},
+		{nn.Native, Shape{nn.Linear, 49, 64, 64, 0}, Explicit},
+		{nn.Native, Shape{nn.Linear, 8, 64, 512, 0}, Ghost},
+		{nn.Native, Shape{nn.Linear, 98, 64, 512, 0}, Explicit},
+		{nn.Native, Shape{nn.Linear, 64, 9 * 128, 128, 128}, PixelGram},
+		{nn.Native, Shape{nn.Linear, 4, 9 * 256, 256, 256}, PixelGram},
+		{nn.Native, Shape{nn.Linear, 1024, 9 * 64, 64, 64}, Explicit},
+		{nn.Patches, Shape{nn.Linear, 8, 64, 512, 0}, Ghost},
+		{nn.Patches, Shape{nn.Linear, 98, 576, 64, 64}, Explicit},
 	} {
-		if got := ChooseRule(c.lowering, c.kind, c.rows, c.in, c.out); got != c.want {
+		if got := ChooseRule(c.lowering, c.shape); got != c.want {
 			t.Errorf("%+v: rule is %s", c, got)
 		}
 	}

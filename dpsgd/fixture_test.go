@@ -283,11 +283,12 @@ func (f *fixture) check(t *testing.T, b compute.Backend, l nn.Lowering, method M
 	}
 	var norms []float32
 	for len(norms) < len(f.norms) {
-		mask, positions := make([]float32, e.examples), make([]int, e.examples)
+		size := e.PhysicalBatchSize()
+		mask, positions := make([]float32, size), make([]int, size)
 		for i := range positions {
 			mask[i], positions[i] = 1, len(norms)+i
 		}
-		inputs := append([]*tensors.Tensor{tensors.FromFlatDataAndDimensions(mask, e.examples)}, f.inputs(positions, e.examples)...)
+		inputs := append([]*tensors.Tensor{tensors.FromFlatDataAndDimensions(mask, size)}, f.inputs(positions, size)...)
 		out, err := e.program.Run(device, inputs...)
 		if err != nil {
 			t.Fatal(err)

@@ -166,6 +166,17 @@ func (p *problem) sum(t testing.TB, e *Engine, n int, fetch Fetch) ([]float64, S
 	return s.values, stats
 }
 
+// from shows the examples from i on.
+func (p *problem) from(i int) Fetch {
+	return func(positions []int, size int) ([]*tensors.Tensor, error) {
+		moved := make([]int, len(positions))
+		for k, at := range positions {
+			moved[k] = at + i
+		}
+		return p.fetch(moved, size)
+	}
+}
+
 // norms returns the norm of each example's gradient, one call per example.
 func (p *problem) norms(t testing.TB, e *Engine, n int, fetch Fetch) []float64 {
 	t.Helper()

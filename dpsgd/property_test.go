@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"pgregory.net/rapid"
@@ -26,7 +28,7 @@ func drawProblem(t *rapid.T, tb testing.TB) *problem {
 		seed:     rapid.Uint64().Draw(t, "seed"),
 		change:   map[int]func([]float32){},
 	}
-	kinds := []string{"conv", "conv", "dense", "group norm", "layer norm", "self-attention", "cross-attention", "class", "silu", "gelu", "upsample"}
+	kinds := []string{"conv", "conv", "dense", "group norm", "layer norm", "self-attention", "cross-attention", "class", "lookup", "positions", "causal attention", "silu", "gelu", "upsample"}
 	blocks := rapid.SliceOfN(rapid.SampledFrom(kinds), 1, 5).Draw(t, "blocks")
 	type geometry struct {
 		out, heads int
@@ -107,6 +109,15 @@ func block(s *nn.Scope, x, class *graph.Node, kind string, out, heads int, conv 
 		return graph.Add(x, graph.Reshape(y, d...))
 	case "class":
 		return graph.Add(x, graph.Reshape(nn.Embed(s, class, classes, d[3]), d[0], 1, 1, d[3]))
+	case "lookup": // Entries repeat within an example, and between its draws.
+		places := graph.Iota(s.Graph(), shapes.Make(dtypes.Int32, d[0], d[1]*d[2]), 1)
+		index := graph.Mod(graph.Add(graph.Div(places, graph.Const(s.Graph(), int32(2))), graph.ExpandAxes(class, -1)), graph.Const(s.Graph(), int32(classes)))
+		return graph.Add(x, graph.Reshape(nn.Lookup(s, index, classes, d[3]), d...))
+	case "positions":
+		return graph.Reshape(nn.Positions(s, flat, 30), d...)
+	case "causal attention":
+		y := nn.CausalAttention(dense("q", flat, d[3]), dense("k", flat, d[3]), dense("v", flat, d[3]), heads)
+		return graph.Add(x, graph.Reshape(dense("out", y, d[3]), d...))
 	case "silu":
 		return nn.SiLU(x)
 	case "gelu":
@@ -159,10 +170,12 @@ func TestEnginesAgree(t *testing.T) {
 				}
 			}
 		}
-		small := p.engine(t, b, nn.Small, nil)
-		got, _ := p.sum(t, small, n, p.fetch)
-		if err := checkNear("sum in XLA's formulation", got, want, 1e-4, rounding/1e-4); err != nil {
-			rt.Error(err)
+		for _, rule := range []Rule{"", PixelGram} {
+			small := p.engine(t, b, nn.Small, func(o *EngineOptions) { o.rule = rule })
+			got, _ := p.sum(t, small, n, p.fetch)
+			if err := checkNear(fmt.Sprintf("sum in XLA's formulation by rule %q", rule), got, want, 1e-4, rounding/1e-4); err != nil {
+				rt.Error(err)
+			}
 		}
 	})
 }
@@ -315,6 +328,27 @@ func convolutions(t testing.TB) *problem {
 	}
 	p.build(t)
 	return p
+}
+
+// TestLargeMaps: gradients by example of convolutions whose maps are large enough
+// for Winograd's basis.
+func TestLargeMaps(t *testing.T) {
+	b := backendtest.Open(t, "go")
+	p := &problem{height: 16, width: 18, channels: 2, draws: 2, seed: 5, clip: 1}
+	p.forward = func(s *nn.Scope, x, _ *graph.Node) *graph.Node {
+		x = nn.SiLU(nn.Conv2D(s.In("first"), x, 3, nn.Same(3), nn.ConvOptions{}))
+		return nn.Conv2D(s.In("last"), x, 4, nn.Same(3), nn.ConvOptions{})
+	}
+	p.build(t)
+	p.clip = median(p.norms(t, p.engine(t, b, nn.Native, loop), 5, p.fetch))
+	want, _ := p.sum(t, p.engine(t, b, nn.Native, loop), 5, p.fetch)
+	for _, rule := range []Rule{"", Explicit, Ghost, PixelGram} {
+		e := p.engine(t, b, nn.Small, func(o *EngineOptions) { o.rule = rule })
+		got, _ := p.sum(t, e, 5, p.fetch)
+		if err := checkNear(fmt.Sprintf("sum by rule %q", rule), got, want, 1e-5, rounding/1e-5); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestEmptyBatch(t *testing.T) {

@@ -3,6 +3,8 @@ package dpsgd
 import (
 	"fmt"
 
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph code reads as formulas
 
 	"github.com/scumble-dp/scumble/nn"
@@ -17,31 +19,68 @@ const (
 	// Ghost: |Σ_t a_t g_tᵀ|² = Σ_ts (a_t·a_s)(g_t·g_s), never forming the
 	// gradient (Li et al. 2022, https://arxiv.org/abs/2110.05679).
 	Ghost Rule = "ghost"
+	// PixelGram: Ghost for a convolution of stride 1, whose windows' Gram matrix
+	// is a sum of shifts of that of the pixels, a ninth of the products.
+	PixelGram Rule = "pixel-gram"
 	// Explicit: the gradient of each example is formed, [examples, in, out].
 	Explicit Rule = "explicit"
 	// Direct: scale and shift of a norm, [examples, channels].
 	Direct Rule = "direct"
 )
 
-// ChooseRule picks the cheaper rule from the shapes alone: rows is the number
-// of positions times draws of one example, in and out the width of the layer.
-// Both rules share the contraction of rows·in·out; ghost adds two Gram matrices
-// of rows²·(in+out), explicit the gradients themselves, in·out, which the pure
+// Shape is what a rule costs by.
+type Shape struct {
+	Kind    nn.LayerKind
+	Rows    int // Positions times draws of one example.
+	In, Out int // Width of the layer: kernel²·channels for a convolution.
+
+	// Pixel is the channels of a pixel for a convolution of stride 1 that sees
+	// more than one pixel, else 0.
+	Pixel int
+}
+
+// ChooseRule picks the cheapest rule from the shapes alone. All rules share the
+// contraction of rows·in·out; a ghost norm adds two Gram matrices, rows²·(in+out)
+// or rows²·(pixel+out), explicit the gradients themselves, in·out, which the pure
 // Go backend (lowering Patches) moves at the price of many products.
-func ChooseRule(lowering nn.Lowering, kind nn.LayerKind, rows, in, out int) Rule {
+func ChooseRule(lowering nn.Lowering, s Shape) Rule {
 	move := 30 // Multiplications worth one value that is written and read several times.
 	if lowering == nn.Patches {
-		move = 10 + rows/3
+		move = 10 + s.Rows/3
 	}
+	square, explicit := s.Rows*s.Rows, move*s.In*s.Out
+	// Shifting a Gram matrix moves each of its values, too.
+	pixels := square * (s.Pixel + s.Out + 2*move)
 	switch {
-	case kind == nn.ScaleShift:
+	case s.Kind == nn.ScaleShift:
 		return Direct
-	case rows == 1:
+	case s.Kind == nn.Table:
+		return Ghost
+	case s.Rows == 1:
 		return OneRow
-	case rows*rows*(in+out) < move*in*out:
+	case s.Pixel > 0 && lowering != nn.Patches && pixels < min(explicit, square*(s.In+s.Out)):
+		return PixelGram
+	case square*(s.In+s.Out) < explicit:
 		return Ghost
 	}
 	return Explicit
+}
+
+// shapeOf returns the shape of a layer on the tape.
+func shapeOf(l *nn.Layer, examples int) Shape {
+	d := l.Output.Shape().Dimensions
+	s := Shape{Kind: l.Kind, Rows: 1, In: 1, Out: d[len(d)-1]}
+	for _, n := range d[:len(d)-1] {
+		s.Rows *= n
+	}
+	s.Rows /= examples
+	for _, n := range l.WeightShape[:max(0, len(l.WeightShape)-1)] {
+		s.In *= n
+	}
+	if l.Conv != nil && l.Conv.Stride <= 1 {
+		s.Pixel = l.WeightShape[len(l.WeightShape)-2]
+	}
+	return s
 }
 
 // layerGrad holds one layer's part of the computation: the squared norm of
@@ -69,32 +108,35 @@ func gradRule(lowering nn.Lowering, l *nn.Layer, g *Node, examples int, force Ru
 	if l.Weight != "" && l.Kind == nn.ScaleShift { // y = x∘w + b: Σ_t g_t∘x_t.
 		weightSum = direct(lowering.SumPositions(Mul(g, Reshape(l.Input(), examples, rows, out))))
 	}
+	if l.Weight != "" && l.Kind == nn.Table {
+		square, sum := tableRule(lowering, l, g, force)
+		parts, weightSum = append(parts, square), sum
+	}
 	if l.Weight != "" && l.Kind == nn.Linear {
-		in := 1
-		for _, d := range l.WeightShape[:len(l.WeightShape)-1] {
-			in *= d
-		}
-		a := Reshape(l.Input(), examples, rows, in)
-		rule := ChooseRule(lowering, l.Kind, rows, in, out)
-		if force != "" && rows > 1 {
+		shape := shapeOf(l, examples)
+		in := shape.In
+		rule := ChooseRule(lowering, shape)
+		if force != "" && rows > 1 && (force != PixelGram || shape.Pixel > 0) {
 			rule = force
 		}
 		weightSum = func(factor *Node) *Node {
-			scaled := Mul(g, Reshape(factor, examples, 1, 1))
-			return lowering.TransposeDot(Reshape(a, -1, in), Reshape(scaled, -1, out))
+			return l.WeightGrad(lowering, Mul(g, Reshape(factor, examples, 1, 1)))
 		}
 		switch rule {
 		case OneRow:
+			a := Reshape(l.Input(), examples, in)
 			parts = append(parts, Mul(lowering.RowDot(a, a), lowering.RowDot(g, g)))
 		case Ghost:
-			gramA, gramG := Einsum("btd,bsd->bts", a, a), Einsum("btd,bsd->bts", g, g)
-			parts = append(parts, ghostNormSq(lowering, gramA, gramG))
+			a := Reshape(l.Input(), examples, rows, in)
+			parts = append(parts, ghostNormSq(lowering, gram(a), gram(g)))
+		case PixelGram:
+			parts = append(parts, ghostNormSq(lowering, windowGram(l.Pixels, *l.Conv, examples), gram(g)))
 		case Explicit:
 			if lowering == nn.Patches && in > out { // The smaller operand is transposed: [examples, out, in].
-				sum := direct(lowering.BatchTransposeDot(g, a))
+				sum := direct(lowering.BatchTransposeDot(g, Reshape(l.Input(), examples, rows, in)))
 				weightSum = func(factor *Node) *Node { return Transpose(Reshape(sum(factor), out, in), 0, 1) }
 			} else {
-				weightSum = direct(lowering.BatchTransposeDot(a, g))
+				weightSum = direct(l.ExampleGrads(lowering, g, examples))
 			}
 		default:
 			panic(fmt.Errorf("dpsgd: layer %q has no rule %q", l.Path, rule))
@@ -104,6 +146,68 @@ func gradRule(lowering nn.Lowering, l *nn.Layer, g *Node, examples int, force Ru
 		biasSum = direct(lowering.SumPositions(g))
 	}
 	return layerGrad{normSq: addAll(parts), sum: sums(weightSum, biasSum)}
+}
+
+// tableRule is the rule of a table whose entries are picked by index: the
+// gradient of an entry is the sum of g over the positions that picked it, in all
+// draws of the example. With A_ts = 1 where positions t and s picked the same
+// entry, the squared norm is Σ_ts A_ts (g_t·g_s): the ghost norm on one-hot
+// inputs, which are as wide as the vocabulary and are not formed.
+// g: [examples, rows, out].
+func tableRule(lowering nn.Lowering, l *nn.Layer, g *Node, force Rule) (normSq *Node, sum func(factor *Node) *Node) {
+	d := g.Shape().Dimensions
+	examples, rows, out := d[0], d[1], d[2]
+	entries := l.WeightShape[0]
+	index := Reshape(l.Input(), examples, rows)
+	if force == Explicit {
+		each := lowering.BatchTransposeDot(OneHot(index, entries, g.DType()), g)
+		return lowering.RowDot(each, each), func(factor *Node) *Node { return weighted(factor, each) }
+	}
+	dims := []int{examples, rows, rows}
+	same := Equal(BroadcastToDims(Reshape(index, examples, rows, 1), dims...), BroadcastToDims(Reshape(index, examples, 1, rows), dims...))
+	gram := Einsum("btd,bsd->bts", g, g)
+	return ghostNormSq(lowering, ConvertDType(same, g.DType()), gram), func(factor *Node) *Node {
+		scaled := Mul(g, Reshape(factor, examples, 1, 1))
+		return Scatter(Reshape(index, -1, 1), Reshape(scaled, -1, out), shapes.Make(g.DType(), entries, out), false, false)
+	}
+}
+
+// gram returns the inner products of the rows of each example: [examples, rows,
+// width] → [examples, rows, rows].
+func gram(a *Node) *Node { return Einsum("btd,bsd->bts", a, a) }
+
+// windowGram returns the inner products of the windows of each example that a
+// convolution of stride 1 sees, [examples, rows, rows] with rows = draws·height·width,
+// from those of the pixels R: A_ts = Σ_δ R_{t+δ, s+δ}, where δ runs over the kernel's
+// taps and R is zero outside of the map.
+// x: [examples·draws, height, width, channels].
+func windowGram(x *Node, c nn.Conv, examples int) *Node {
+	d := x.Shape().Dimensions
+	draws, h, w := d[0]/examples, d[1], d[2]
+	r := gram(Reshape(x, examples, draws*h*w, d[3]))
+	r = Reshape(r, examples*draws, h, w, draws, h, w)
+	around := compute.PadAxis{Start: c.Pad[0], End: c.Pad[1]}
+	none := compute.PadAxis{}
+	r = Pad(r, ScalarZero(x.Graph(), x.DType()), none, around, around, none, around, around)
+	// One axis after the other: 2k shifts in place of k².
+	for axis, size := range []int{c.Size(h), c.Size(w)} {
+		var sum *Node
+		for tap := range c.Kernel {
+			ranges := make([]SliceAxisSpec, 6)
+			for i := range ranges {
+				ranges[i] = AxisRange()
+			}
+			ranges[1+axis], ranges[4+axis] = AxisRange(tap, tap+size), AxisRange(tap, tap+size)
+			if part := Slice(r, ranges...); sum == nil {
+				sum = part
+			} else {
+				sum = Add(sum, part)
+			}
+		}
+		r = sum
+	}
+	rows := draws * c.Size(h) * c.Size(w)
+	return Reshape(r, examples, rows, rows)
 }
 
 // ghostAllowance bounds the rounding of a ghost norm, relative to the product of

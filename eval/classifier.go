@@ -7,24 +7,21 @@ import (
 	"math/rand/v2"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/compute/dtypes"
-	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
-	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/scumble-dp/scumble/dataset"
 	"github.com/scumble-dp/scumble/nn"
-	"github.com/scumble-dp/scumble/optim"
 )
 
 // ClassifierOptions fix the downstream classifier. They are the same for
 // synthetic, public and real training images, and chosen without private data.
 type ClassifierOptions struct {
-	Steps        int     // Updates. Zero means 1200.
+	Steps        int     // Updates. Zero means 1200, 300 for residual networks.
 	BatchSize    int     // Zero means 64.
 	LearningRate float64 // Zero means 2e-3.
 	Seed         uint64
 	Kind         Classifier // Empty means CNN. One of those that are trained.
+	Geometry     Geometry   // Of a residual network. Zero means the small one.
 
 	Lowering nn.Lowering
 	Workers  int // Calls to the backend at the same time. Zero means 1.
@@ -50,7 +47,10 @@ func classifier(s *nn.Scope, x *graph.Node, classes int) *graph.Node {
 }
 
 // network returns the classifier's graph.
-func (c Classifier) network(s *nn.Scope, x *graph.Node, classes int) *graph.Node {
+func (c Classifier) network(s *nn.Scope, x *graph.Node, classes int, g Geometry) *graph.Node {
+	if c.Residual() {
+		return c.residual(s, x, classes, g)
+	}
 	flat := func() *graph.Node { return graph.Reshape(x, x.Shape().Dimensions[0], -1) }
 	switch c {
 	case MLP:
@@ -63,72 +63,44 @@ func (c Classifier) network(s *nn.Scope, x *graph.Node, classes int) *graph.Node
 	return classifier(s, x, classes)
 }
 
+// steps is how many updates a kind takes by default.
+func (c Classifier) steps() int {
+	if c.Residual() {
+		return 300 // They cost twenty times as much, and take fewer.
+	}
+	return 1200
+}
+
 // TrainAndScore trains the classifier on train and scores it on test. Both
 // have labels over the same classes.
 func TrainAndScore(ctx context.Context, backend compute.Backend, train, test *dataset.Set, o ClassifierOptions) (Score, error) {
-	if err := checkSets(train, test); err != nil {
+	if err := checkSets(train, test); err != nil { // Before the work.
 		return Score{}, err
 	}
-	if o.Kind != "" && !o.Kind.Trained() {
-		return Score{}, fmt.Errorf("classifier %q is not trained by steps; use ScoreClassifier", o.Kind)
+	kind := o.Kind
+	if kind == "" {
+		kind = CNN
 	}
-	steps, batch, rate := orInt(o.Steps, 1200), orInt(o.BatchSize, 64), o.LearningRate
-	if rate == 0 {
-		rate = 2e-3
+	if !kind.Trained() {
+		return Score{}, fmt.Errorf("classifier %q is not trained by steps; use ScoreClassifier", kind)
 	}
-	workers := max(1, o.Workers)
-	shard := batch
-	if batch%workers == 0 {
-		shard = batch / workers
-	}
-	classes := len(train.Classes)
-	height, width, channels := train.Height, train.Width, train.Channels
-	build := func(s *nn.Scope, x *graph.Node) *graph.Node { return o.Kind.network(s, x, classes) }
-	specs, err := nn.Collect(backend, nn.Options{Lowering: o.Lowering}, func(s *nn.Scope) {
-		build(s, graph.Zeros(s.Graph(), shapes.Make(dtypes.Float32, 1, height, width, channels)))
-	})
+	p, err := TrainClassifier(ctx, backend, kind, train, o)
 	if err != nil {
 		return Score{}, err
 	}
-	weights := nn.InitWeights(specs, rand.New(rand.NewPCG(o.Seed, 1)))
-	trainer, err := optim.NewTrainer(backend, optim.TrainerOptions{
-		NN: nn.Options{Lowering: o.Lowering}, Weights: weights, Trainable: weights.Names(),
-		Loss: func(s *nn.Scope, in []*graph.Node) *graph.Node {
-			target := graph.OneHot(in[1], classes, dtypes.Float32)
-			target = graph.AddScalar(graph.MulScalar(target, 0.95), 0.05/float64(classes)) // Label smoothing.
-			return graph.Neg(graph.ReduceSum(graph.Mul(target, graph.LogSoftmax(build(s, in[0]))), -1))
-		},
-		ShardSize: shard, Workers: workers, EMADecay: 0.99, ClipNorm: 5,
-		Adam: optim.AdamW{LearningRate: rate, WeightDecay: 1e-2},
-	})
-	if err != nil {
-		return Score{}, err
+	defer p.Close()
+	return p.Score(ctx, test)
+}
+
+// checkTraining says whether a classifier can be trained on a set.
+func checkTraining(train *dataset.Set) error {
+	if train.Len() == 0 {
+		return fmt.Errorf("classifier has no training image, want at least one: %w", ErrInvalid)
 	}
-	defer trainer.Close()
-	for step := range steps {
-		_, err := trainer.Step(ctx, batch, optim.Cosine.Factor(step, steps, 20), func(positions []int) ([]*tensors.Tensor, error) {
-			pixels := make([]float32, 0, len(positions)*train.ImageSize())
-			labels := make([]int32, len(positions))
-			for k, p := range positions {
-				rng := rand.New(rand.NewPCG(o.Seed+2, uint64(step*batch+p)))
-				i := rng.IntN(train.Len())
-				pixels = augment(pixels, train, i, rng)
-				labels[k] = int32(train.Labels[i])
-			}
-			return []*tensors.Tensor{
-				tensors.FromFlatDataAndDimensions(pixels, len(positions), height, width, channels),
-				tensors.FromFlatDataAndDimensions(labels, len(positions)),
-			}, nil
-		})
-		if err != nil {
-			return Score{}, fmt.Errorf("classifier step %d: %w", step+1, err)
-		}
-		if o.Report != nil {
-			o.Report(step+1, steps)
-		}
+	if train.Labels == nil {
+		return fmt.Errorf("training images have no labels, want images of named classes: %w", ErrInvalid)
 	}
-	trainer.Finish()
-	return score(ctx, backend, weights, test, o.Lowering, build)
+	return nil
 }
 
 // checkSets says whether a classifier trained on train can be scored on test.
@@ -143,47 +115,6 @@ func checkSets(train, test *dataset.Set) error {
 		return fmt.Errorf("training images have %d classes, test images %d, want the same labels", len(train.Classes), len(test.Classes))
 	}
 	return nil
-}
-
-// score classifies the test images.
-func score(ctx context.Context, backend compute.Backend, weights *nn.Weights, test *dataset.Set, lowering nn.Lowering, build func(*nn.Scope, *graph.Node) *graph.Node) (Score, error) {
-	const batch = 64
-	program, err := nn.NewProgram(backend, nn.ProgramOptions{NN: nn.Options{Lowering: lowering}, Weights: weights,
-		Build: func(s *nn.Scope, _, in []*graph.Node) []*graph.Node { return []*graph.Node{build(s, in[0])} }})
-	if err != nil {
-		return Score{}, err
-	}
-	defer program.Close()
-	classes := len(test.Classes)
-	predicted := make([]int, 0, test.Len())
-	for at := 0; at < test.Len(); at += batch {
-		if err := ctx.Err(); err != nil {
-			return Score{}, err
-		}
-		pixels := make([]float32, batch*test.ImageSize())
-		n := min(batch, test.Len()-at)
-		for k, b := range test.Pixels[at*test.ImageSize() : (at+n)*test.ImageSize()] {
-			pixels[k] = float32(b)/127.5 - 1
-		}
-		out, err := program.Run(nil, tensors.FromFlatDataAndDimensions(pixels, batch, test.Height, test.Width, test.Channels))
-		if err != nil {
-			return Score{}, err
-		}
-		logits, err := tensors.CopyFlatData[float32](out[0])
-		if err != nil {
-			return Score{}, err
-		}
-		for k := range n {
-			best := 0
-			for c := range classes {
-				if logits[k*classes+c] > logits[k*classes+best] {
-					best = c
-				}
-			}
-			predicted = append(predicted, best)
-		}
-	}
-	return scoreOf(predicted, test), nil
 }
 
 // scoreOf counts the test images whose label was predicted.

@@ -25,7 +25,7 @@ func digits(t *testing.T, n int, seed uint64) *dataset.Set {
 func TestClassifierLearns(t *testing.T) {
 	b := backendtest.Open(t, "go")
 	train, test := digits(t, 600, 1), digits(t, 300, 2)
-	o := ClassifierOptions{Steps: 120, Seed: 1, Lowering: nn.Patches, Workers: 2}
+	o := ClassifierOptions{Steps: 80, BatchSize: 32, Seed: 1, Lowering: nn.Patches, Workers: 2}
 	s, err := TrainAndScore(context.Background(), b, train, test, o)
 	if err != nil {
 		t.Fatal(err)

@@ -21,17 +21,29 @@ const (
 	Neighbours         Classifier = "knn"          // Majority of the 5 nearest images in pixels.
 	NearestMean        Classifier = "nearest-mean" // The class whose mean image is nearest.
 	LDA                Classifier = "lda"          // Linear discriminant analysis on 16×16 pixels.
+	WRN                Classifier = "wrn"          // A wide residual network.
+	ResNet             Classifier = "resnet"       // A residual network.
+	ResNeXt            Classifier = "resnext"      // A residual network of grouped convolutions.
 )
 
-// Classifiers lists all of them. The first three are trained by gradients, on
-// images that are turned and moved a little; the others are computed at once.
+// Classifiers lists all of them. Those that are [Classifier.Trained] see images
+// that are turned and moved a little; the others are computed at once.
 func Classifiers() []Classifier {
-	return []Classifier{CNN, MLP, LogisticRegression, Neighbours, NearestMean, LDA}
+	return []Classifier{CNN, MLP, LogisticRegression, Neighbours, NearestMean, LDA, WRN, ResNet, ResNeXt}
 }
 
 // Trained reports whether the classifier is trained by steps from a random start,
 // so that its accuracy has a spread over seeds.
-func (c Classifier) Trained() bool { return c == CNN || c == MLP || c == LogisticRegression }
+func (c Classifier) Trained() bool {
+	return c == CNN || c == MLP || c == LogisticRegression || c.Residual()
+}
+
+// Subgroup is a part of the test images, such as those of one hospital, that is
+// scored by itself too.
+type Subgroup struct {
+	Name   string
+	Images *dataset.Set
+}
 
 // Accuracy of one kind of classifier over seeds.
 type Accuracy struct {
@@ -44,40 +56,73 @@ type Accuracy struct {
 	PerClassStd []float64  `json:"per_class_std"`
 	Tests       int        `json:"tests"`
 	Training    int        `json:"training_images"`
+	Geometry    *Geometry  `json:"geometry,omitempty"` // Of a residual network.
+	// Low and High are the ends of Wilson's 95 % interval of Mean: for the choice of
+	// the test images, not for the chance in training.
+	Low       float64     `json:"accuracy_low"`
+	High      float64     `json:"accuracy_high"`
+	Subgroups []*Accuracy `json:"subgroups,omitempty"`
+	Subgroup  string      `json:"subgroup,omitempty"` // Name, where it is one.
 }
 
-// ScoreClassifier trains a classifier on train and scores it on test, once for
-// each of seeds seeds from o.Seed on. Classifiers that are not trained by steps
-// have no seed and are scored once.
-func ScoreClassifier(ctx context.Context, backend compute.Backend, kind Classifier, train, test *dataset.Set, seeds int, o ClassifierOptions) (*Accuracy, error) {
+// ScoreClassifier trains a classifier on train and scores it on test and on each
+// subgroup, once for each of seeds seeds from o.Seed on. Classifiers that are not
+// trained by steps have no seed and are scored once.
+func ScoreClassifier(ctx context.Context, backend compute.Backend, kind Classifier, train, test *dataset.Set, seeds int, o ClassifierOptions, subgroups ...Subgroup) (*Accuracy, error) {
 	if !slices.Contains(Classifiers(), kind) {
 		return nil, fmt.Errorf("classifier is %q, want one of %q: %w", kind, Classifiers(), ErrInvalid)
 	}
 	if seeds < 1 {
 		return nil, fmt.Errorf("%d seeds, want at least 1: %w", seeds, ErrInvalid)
 	}
-	if err := checkSets(train, test); err != nil {
+	tests := append([]Subgroup{{Images: test}}, subgroups...)
+	for _, t := range tests {
+		if err := checkSets(train, t.Images); err != nil {
+			return nil, err
+		}
+	}
+	geometry, err := kind.geometry(o.Geometry)
+	if err != nil {
 		return nil, err
 	}
-	var scores []Score
 	if !kind.Trained() {
-		score, err := scoreBaseline(ctx, kind, train, test)
-		if err != nil {
-			return nil, fmt.Errorf("classifier %s: %w", kind, err)
-		}
-		return summarize(kind, []Score{score}, train.Len()), nil
+		seeds = 1
 	}
-	o.Kind = kind
+	scores := make([][]Score, len(tests))
 	first := o.Seed
 	for i := range seeds {
 		o.Seed = first + uint64(i)
-		score, err := TrainAndScore(ctx, backend, train, test, o)
-		if err != nil {
+		if err := scoreAll(ctx, backend, kind, train, tests, o, scores); err != nil {
 			return nil, fmt.Errorf("classifier %s: %w", kind, err)
 		}
-		scores = append(scores, score)
 	}
-	return summarize(kind, scores, train.Len()), nil
+	a := summarize(kind, scores[0], train.Len())
+	if kind.Residual() {
+		a.Geometry = &geometry
+	}
+	for i, g := range subgroups {
+		part := summarize(kind, scores[i+1], train.Len())
+		part.Subgroup = g.Name
+		a.Subgroups = append(a.Subgroups, part)
+	}
+	return a, nil
+}
+
+// scoreAll trains once and appends a score of each test set.
+func scoreAll(ctx context.Context, backend compute.Backend, kind Classifier, train *dataset.Set, tests []Subgroup, o ClassifierOptions, scores [][]Score) error {
+	p, err := TrainClassifier(ctx, backend, kind, train, o)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	for i, t := range tests {
+		score, err := p.Score(ctx, t.Images)
+		if err != nil {
+			return err
+		}
+		scores[i] = append(scores[i], score)
+	}
+	return nil
 }
 
 func summarize(kind Classifier, scores []Score, training int) *Accuracy {
@@ -88,6 +133,7 @@ func summarize(kind Classifier, scores []Score, training int) *Accuracy {
 		a.Best = max(a.Best, s.Accuracy)
 	}
 	a.Mean, a.Std = meanSpread(values)
+	a.Low, a.High = wilson(a.Mean, float64(a.Tests))
 	for c := range scores[0].PerClass {
 		for i, s := range scores {
 			values[i] = s.PerClass[c]
@@ -106,4 +152,13 @@ func meanSpread(values []float64) (mean, std float64) {
 		return mean, 0
 	}
 	return mean, std * math.Sqrt(n/(n-1))
+}
+
+// wilson is Wilson's 95 % interval (Wilson 1927, https://doi.org/10.2307/2276774)
+// of a share of n.
+func wilson(share, n float64) (low, high float64) {
+	const z = 1.959963984540054
+	middle := share + z*z/(2*n)
+	half := z * math.Sqrt(share*(1-share)/n+z*z/(4*n*n))
+	return max(0, (middle-half)/(1+z*z/n)), min(1, (middle+half)/(1+z*z/n))
 }

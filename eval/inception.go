@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/gomlx/compute"
@@ -27,14 +28,18 @@ const (
 )
 
 // OpenInception opens the Inception v3 that FID is defined by (the TensorFlow
-// network of 2015 in PyTorch's layout) from a safetensors file with the names of
-// pytorch-fid and torch-fidelity. hash is the SHA-256 of the file in hex: a
+// network of 2015 in PyTorch's layout) from a safetensors file, or an ONNX one if its
+// name ends in .onnx, with the names of pytorch-fid and torch-fidelity. hash is the SHA-256 of the file in hex: a
 // figure is worth nothing where it is not known which weights it was taken with.
 //
 // The file is made from the .pth of either project, once, by
 //
 //	python -c "import sys,torch,safetensors.torch as s; s.save_file({k:v.contiguous() for k,v in
 //	    torch.load(sys.argv[1]).items()}, sys.argv[2])" pt_inception-2015-12-05-6726825d.pth inception.safetensors
+//
+// Of an ONNX file only the initializers are read. torch.onnx.export keeps their
+// names with do_constant_folding=False and training=TrainingMode.PRESERVE; names
+// like onnx::Conv_123, which it gives otherwise, are refused.
 //
 // Features are those of the last average pool, logits those without the bias.
 func OpenInception(backend compute.Backend, path, hash string, resize Resize, o NetworkOptions) (*Extractor, error) {
@@ -74,9 +79,9 @@ func FileSHA256(path string) (string, error) {
 // readInception reads the weights that the network asks for, and folds each
 // batch norm, whose statistics are fixed, into the convolution before it.
 func readInception(backend compute.Backend, path string) (*nn.Weights, error) {
-	f, err := safetensors.Open(path)
+	f, err := openWeights(path)
 	if err != nil {
-		return nil, fmt.Errorf("feature network: %w: %w", err, ErrInvalid)
+		return nil, err
 	}
 	defer f.Close()
 	specs, err := nn.Collect(backend, nn.Options{}, func(s *nn.Scope) {
@@ -120,18 +125,14 @@ func cutLast(name string) (before, after string, found bool) {
 // foldedConvolution returns the weights of "conv" and "bn" of a layer as one
 // matrix [window·in, out], rows in the order of the window's pixels, and a bias:
 // batch norm is y = (x - mean)/√(variance + 0.001)·scale + shift.
-func foldedConvolution(f *safetensors.File, layer string, rows, out int) (weight, bias []float32, err error) {
-	kernel, err := f.Tensor(layer + ".conv.weight")
+func foldedConvolution(f weightFile, layer string, rows, out int) (weight, bias []float32, err error) {
+	shape, values, err := f.tensor(layer + ".conv.weight")
 	if err != nil {
 		return nil, nil, inceptionError(layer, err)
 	}
-	if len(kernel.Shape) != 4 || kernel.Shape[0] != out || kernel.Shape[1]*kernel.Shape[2]*kernel.Shape[3] != rows {
+	if len(shape) != 4 || shape[0] != out || shape[1]*shape[2]*shape[3] != rows {
 		return nil, nil, fmt.Errorf("feature network: %s.conv.weight has shape %v, want %d kernels of %d values; is it the FID Inception?: %w",
-			layer, kernel.Shape, out, rows, ErrInvalid)
-	}
-	values, err := kernel.Float32s()
-	if err != nil {
-		return nil, nil, inceptionError(layer, err)
+			layer, shape, out, rows, ErrInvalid)
 	}
 	norm := map[string][]float32{}
 	for _, name := range []string{"weight", "bias", "running_mean", "running_var"} {
@@ -140,7 +141,7 @@ func foldedConvolution(f *safetensors.File, layer string, rows, out int) (weight
 		}
 	}
 	weight, bias = make([]float32, rows*out), make([]float32, out)
-	in, window := kernel.Shape[1], kernel.Shape[2]*kernel.Shape[3]
+	in, window := shape[1], shape[2]*shape[3]
 	for o := range out {
 		scale := float64(norm["weight"][o]) / math.Sqrt(float64(norm["running_var"][o])+0.001)
 		bias[o] = float32(float64(norm["bias"][o]) - float64(norm["running_mean"][o])*scale)
@@ -153,8 +154,8 @@ func foldedConvolution(f *safetensors.File, layer string, rows, out int) (weight
 	return weight, bias, nil
 }
 
-func readTensor(f *safetensors.File, name string, shape ...int) ([]float32, error) {
-	t, err := f.Tensor(name)
+func readTensor(f weightFile, name string, shape ...int) ([]float32, error) {
+	got, values, err := f.tensor(name)
 	if err != nil {
 		return nil, inceptionError(name, err)
 	}
@@ -162,18 +163,49 @@ func readTensor(f *safetensors.File, name string, shape ...int) ([]float32, erro
 	for _, n := range shape {
 		size *= n
 	}
-	values, err := t.Float32s()
-	if err != nil {
-		return nil, inceptionError(name, err)
-	}
-	if len(values) != size || len(t.Shape) != len(shape) {
-		return nil, fmt.Errorf("feature network: %s has shape %v, want %v: %w", name, t.Shape, shape, ErrInvalid)
+	if len(values) != size || len(got) != len(shape) {
+		return nil, fmt.Errorf("feature network: %s has shape %v, want %v: %w", name, got, shape, ErrInvalid)
 	}
 	return values, nil
 }
 
-func inceptionError(name string, err error) error {
+// weightFile is a file of named tensors.
+type weightFile interface {
+	// tensor returns a tensor as float32, or an error that wraps errNoTensor.
+	tensor(name string) (shape []int, values []float32, err error)
+	Close() error
+}
+
+var errNoTensor = errors.New("it is not there")
+
+// openWeights opens a file by the end of its name.
+func openWeights(path string) (weightFile, error) {
+	if strings.EqualFold(filepath.Ext(path), ".onnx") {
+		return readONNX(path)
+	}
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("feature network: %w: %w", err, ErrInvalid)
+	}
+	return safetensorsFile{f}, nil
+}
+
+type safetensorsFile struct{ *safetensors.File }
+
+func (f safetensorsFile) tensor(name string) ([]int, []float32, error) {
+	t, err := f.Tensor(name)
 	if errors.Is(err, safetensors.ErrNotFound) {
+		return nil, nil, errNoTensor
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	values, err := t.Float32s()
+	return t.Shape, values, err
+}
+
+func inceptionError(name string, err error) error {
+	if errors.Is(err, errNoTensor) {
 		return fmt.Errorf("feature network: no tensor for %s, want the FID Inception v3 with the names of pytorch-fid: %w: %w", name, err, ErrInvalid)
 	}
 	return fmt.Errorf("feature network: %s: %w: %w", name, err, ErrInvalid)

@@ -73,6 +73,7 @@ func (e *Extractor) Features(ctx context.Context, set *dataset.Set, report func(
 		return nil, fmt.Errorf("images have %d channels, want 1 or 3: %w", set.Channels, ErrInvalid)
 	}
 	out := &Features{Rows: n, Dim: e.dim, Classes: e.classes, Values: make([]float32, n*e.dim), Logits: make([]float32, n*e.classes)}
+	batch := min(e.batch, n)
 	starts := make(chan int)
 	var wait sync.WaitGroup
 	var mutex sync.Mutex
@@ -81,8 +82,8 @@ func (e *Extractor) Features(ctx context.Context, set *dataset.Set, report func(
 	for range e.workers {
 		wait.Go(func() {
 			for at := range starts {
-				count := min(e.batch, n-at)
-				err := e.run(set, at, count, out)
+				count := min(batch, n-at)
+				err := e.run(set, at, count, batch, out)
 				mutex.Lock()
 				done += count
 				if err != nil && failed == nil {
@@ -95,7 +96,7 @@ func (e *Extractor) Features(ctx context.Context, set *dataset.Set, report func(
 			}
 		})
 	}
-	for at := 0; at < n && ctx.Err() == nil; at += e.batch {
+	for at := 0; at < n && ctx.Err() == nil; at += batch {
 		starts <- at
 	}
 	close(starts)
@@ -109,14 +110,14 @@ func (e *Extractor) Features(ctx context.Context, set *dataset.Set, report func(
 	return out, out.Check()
 }
 
-// run computes the rows of count images from the one at.
-func (e *Extractor) run(set *dataset.Set, at, count int, out *Features) error {
+// run computes the rows of count images from the one at, in a call of batch.
+func (e *Extractor) run(set *dataset.Set, at, count, batch int, out *Features) error {
 	size := e.about.Pixels * e.about.Pixels * 3
-	pixels := make([]float32, e.batch*size) // The last batch is filled up with black.
+	pixels := make([]float32, batch*size) // The last batch is filled up with black.
 	for k := range count {
 		e.prepare(pixels[k*size:(k+1)*size], set.Height, set.Width, set.Channels, set.Image(at+k))
 	}
-	input := tensors.FromFlatDataAndDimensions(pixels, e.batch, e.about.Pixels, e.about.Pixels, 3)
+	input := tensors.FromFlatDataAndDimensions(pixels, batch, e.about.Pixels, e.about.Pixels, 3)
 	defer func() { _ = input.FinalizeAll() }()
 	got, err := e.program.Run(nil, input)
 	if err != nil {
@@ -127,8 +128,8 @@ func (e *Extractor) run(set *dataset.Set, at, count int, out *Features) error {
 		if err != nil {
 			return err
 		}
-		if len(values)*count != len(into)*e.batch {
-			return fmt.Errorf("output %d has %d values, want %d", i, len(values), len(into)/count*e.batch)
+		if len(values)*count != len(into)*batch {
+			return fmt.Errorf("output %d has %d values, want %d", i, len(values), len(into)/count*batch)
 		}
 		copy(into, values)
 		_ = got[i].FinalizeAll()

@@ -77,6 +77,10 @@ func Dataset(out, from string, o Options) (*Result, error) {
 	if !v.OK {
 		return nil, &RefusedError{v}
 	}
+	if _, err := os.Stat(filepath.Join(from, release.SyntheticDir, "metadata.jsonl")); err == nil {
+		return nil, fmt.Errorf("the synthetic images of %s have prompts, not classes, which export does not write; %s is an image folder with captions that load_dataset reads as it stands",
+			from, filepath.Join(from, release.SyntheticDir))
+	}
 	set, err := dataset.OpenFolder(filepath.Join(from, release.SyntheticDir), dataset.Options{AllowEmpty: true})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("release %s holds no synthetic images; set sampling.count in the config", from)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -15,6 +16,8 @@ import (
 	"github.com/scumble-dp/scumble/accountant"
 	"github.com/scumble-dp/scumble/adapter"
 	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/diffusion"
+	"github.com/scumble-dp/scumble/nn"
 	"github.com/scumble-dp/scumble/optim"
 )
 
@@ -27,6 +30,7 @@ type Method string
 const (
 	Attention Method = "attention" // Attention modules and conditioning embedder (DP-LDM).
 	LoDA      Method = "loda"      // Low-dimensional adapters on convolutions (DP-LoDA).
+	LoRA      Method = "lora"      // Low-rank adapters on chosen layers (DP-LoRA).
 	Full      Method = "full"      // Every weight of the denoiser.
 )
 
@@ -40,6 +44,7 @@ type Config struct {
 	Privacy   Privacy         `yaml:"privacy" json:"privacy"`
 	Attention AttentionConfig `yaml:"attention" json:"attention"`
 	LoDA      LoDAConfig      `yaml:"loda" json:"loda"`
+	LoRA      LoRAConfig      `yaml:"lora" json:"lora"`
 	Training  Training        `yaml:"training" json:"training"`
 	Sampling  Sampling        `yaml:"sampling" json:"sampling"`
 }
@@ -64,6 +69,10 @@ type Privacy struct {
 	// directory or ledger file. Epsilon and Delta are then the budget of all of
 	// them and this run together.
 	PreviousRuns []string `yaml:"previous_runs,omitempty" json:"previous_runs,omitempty"`
+
+	// Reserve is the part of Epsilon that training leaves for figures about the
+	// private images (OpenFigure). Zero means none.
+	Reserve float64 `yaml:"reserve,omitempty" json:"reserve,omitempty"`
 }
 
 // AttentionConfig of method attention.
@@ -82,6 +91,14 @@ type LoDAConfig struct {
 	FreezeEmbedder bool         `yaml:"freeze_embedder" json:"freeze_embedder"`
 }
 
+// LoRAConfig of method lora.
+type LoRAConfig struct {
+	Rank           int      `yaml:"rank" json:"rank"`       // Zero means 4.
+	Alpha          float64  `yaml:"alpha" json:"alpha"`     // Zero means the rank.
+	Targets        []string `yaml:"targets" json:"targets"` // Last parts of layers' names. Empty means those of attention.
+	FreezeEmbedder bool     `yaml:"freeze_embedder" json:"freeze_embedder"`
+}
+
 // Training fixes the updates.
 type Training struct {
 	Steps             int            `yaml:"steps" json:"steps"`                             // Noisy updates. Required.
@@ -94,14 +111,22 @@ type Training struct {
 	EMA               float64        `yaml:"ema" json:"ema"`                                 // Decay of the weight average per step, in [0, 1).
 	LabelDrop         float64        `yaml:"label_drop" json:"label_drop"`                   // Chance of the null class, in [0, 1).
 	MaxTimestep       float64        `yaml:"max_timestep" json:"max_timestep"`               // Train on this lower share of the timesteps. Zero means 1: all.
+	Compute           nn.Precision   `yaml:"compute" json:"compute"`                         // Of dense products. "" means float32.
 }
 
 // Sampling of the synthetic data set.
 type Sampling struct {
-	Count         int     `yaml:"count" json:"count"`                   // Images. Zero means none.
-	Steps         int     `yaml:"steps" json:"steps"`                   // Zero means 50.
-	Eta           float64 `yaml:"eta" json:"eta"`                       // Of DDIM, in [0, 1].
-	GuidanceScale float64 `yaml:"guidance_scale" json:"guidance_scale"` // Zero means 1: off.
+	Count         int                   `yaml:"count" json:"count"`                   // Images. Zero means none.
+	Sampler       diffusion.SamplerName `yaml:"sampler" json:"sampler"`               // "" means ddim.
+	Steps         int                   `yaml:"steps" json:"steps"`                   // Zero means 50.
+	Eta           float64               `yaml:"eta" json:"eta"`                       // Of DDIM, in [0, 1].
+	GuidanceScale float64               `yaml:"guidance_scale" json:"guidance_scale"` // Zero means 1: off.
+
+	// Prompts say in public words what the images of a model that takes text
+	// should show; the images are spread evenly over them. NegativePrompt is what
+	// guidance leads away from.
+	Prompts        []string `yaml:"prompts,omitempty" json:"prompts,omitempty"`
+	NegativePrompt string   `yaml:"negative_prompt,omitempty" json:"negative_prompt,omitempty"`
 }
 
 // ReadConfig reads and validates a config file.
@@ -145,14 +170,23 @@ func (c *Config) setDefaults() {
 	if c.LoDA.Kernel == 0 {
 		c.LoDA.Kernel = 3
 	}
+	if c.LoRA.Rank == 0 {
+		c.LoRA.Rank = 4
+	}
 	if c.Training.Multiplicity == 0 {
 		c.Training.Multiplicity = 1
 	}
 	if c.Training.Schedule == "" {
 		c.Training.Schedule = optim.Constant
 	}
+	if c.Training.Compute == "" {
+		c.Training.Compute = nn.Float32
+	}
 	if c.Training.MaxTimestep == 0 {
 		c.Training.MaxTimestep = 1
+	}
+	if c.Sampling.Sampler == "" {
+		c.Sampling.Sampler = diffusion.UseDDIM
 	}
 	if c.Sampling.Steps == 0 {
 		c.Sampling.Steps = 50
@@ -172,8 +206,8 @@ func (c *Config) Validate() error {
 	switch {
 	case c.Base == "":
 		return bad("base is missing, want the folder of a base model, or latent or pixel")
-	case c.Method != Attention && c.Method != LoDA && c.Method != Full:
-		return bad("method is %q, want attention, loda or full", c.Method)
+	case c.Method != Attention && c.Method != LoDA && c.Method != LoRA && c.Method != Full:
+		return bad("method is %q, want attention, loda, lora or full", c.Method)
 	case c.Data.Path == "":
 		return bad("data.path is missing, want a folder of images or IDX files")
 	case c.Data.Examples < 1:
@@ -214,6 +248,8 @@ func (c *Config) Validate() error {
 		return bad("training.ema is %g, want in [0, 1)", t.EMA)
 	case !(t.LabelDrop >= 0 && t.LabelDrop < 1):
 		return bad("training.label_drop is %g, want in [0, 1)", t.LabelDrop)
+	case t.Compute != "" && t.Compute != nn.Float32 && t.Compute != nn.BFloat16:
+		return bad("training.compute is %q, want %s or %s", t.Compute, nn.Float32, nn.BFloat16)
 	case !(t.MaxTimestep > 0 && t.MaxTimestep <= 1):
 		return bad("training.max_timestep is %g, want in (0, 1]", t.MaxTimestep)
 	case c.Attention.FirstLayer < 0:
@@ -226,14 +262,28 @@ func (c *Config) Validate() error {
 		return bad("loda.core is %q, want linear or non-linear", c.LoDA.Core)
 	case c.LoDA.Kernel < 1:
 		return bad("loda.kernel is %d, want at least 1", c.LoDA.Kernel)
+	case c.LoRA.Rank < 1:
+		return bad("lora.rank is %d, want at least 1", c.LoRA.Rank)
+	case !(c.LoRA.Alpha >= 0) || math.IsInf(c.LoRA.Alpha, 1):
+		return bad("lora.alpha is %g, want positive and finite, or 0 for the rank", c.LoRA.Alpha)
+	case slices.Contains(c.LoRA.Targets, ""):
+		return bad("lora.targets has an empty name, want last parts of layers' names such as to_q")
 	case c.Sampling.Count < 0:
 		return bad("sampling.count is %d, want at least 0", c.Sampling.Count)
+	case !slices.Contains(diffusion.SamplerNames(), string(c.Sampling.Sampler)):
+		return bad("sampling.sampler is %q, want one of %s", c.Sampling.Sampler, strings.Join(diffusion.SamplerNames(), ", "))
 	case c.Sampling.Steps < 1:
 		return bad("sampling.steps is %d, want at least 1", c.Sampling.Steps)
 	case !(c.Sampling.Eta >= 0 && c.Sampling.Eta <= 1):
 		return bad("sampling.eta is %g, want in [0, 1]", c.Sampling.Eta)
 	case !(c.Sampling.GuidanceScale >= 0) || math.IsInf(c.Sampling.GuidanceScale, 1):
 		return bad("sampling.guidance_scale is %g, want at least 0 and finite", c.Sampling.GuidanceScale)
+	}
+	if !(p.Reserve >= 0) {
+		return bad("privacy.reserve is %g, want at least 0", p.Reserve)
+	}
+	if p.Reserve >= p.Epsilon {
+		return bad("privacy.reserve is %g, want below privacy.epsilon = %g", p.Reserve, p.Epsilon)
 	}
 	for i, path := range p.PreviousRuns {
 		if path == "" {

@@ -18,16 +18,15 @@ import (
 // shifts another's, and a batch that is computed twice sees the same.
 type draws struct {
 	key       uint64
-	grids     []float32 // [examples, Grid, Grid, Depth]. Private; nil until the images are encoded.
-	labels    []int     // [examples]. Private.
+	grids     []float32  // [examples, Grid, Grid, Depth]. Private; nil until the images are encoded.
+	told      conditions // What the network is told of the examples. Private; nil until then.
 	canvas    pipeline.Canvas
 	timesteps int // Draw t in [0, timesteps).
-	null      int32
 	drop      float64
 	k         int // Draws per example.
 }
 
-func newDraws(canvas pipeline.Canvas, classes int, schedule *diffusion.Schedule, t Training, insecureSeed uint64) (*draws, error) {
+func newDraws(canvas pipeline.Canvas, schedule *diffusion.Schedule, t Training, insecureSeed uint64) (*draws, error) {
 	var random [8]byte
 	if _, err := crand.Read(random[:]); err != nil {
 		return nil, err
@@ -37,8 +36,11 @@ func newDraws(canvas pipeline.Canvas, classes int, schedule *diffusion.Schedule,
 		key = insecureSeed
 	}
 	return &draws{key: key, canvas: canvas,
-		timesteps: max(1, int(t.MaxTimestep*float64(schedule.Steps()))), null: int32(classes), drop: t.LabelDrop, k: t.Multiplicity}, nil
+		timesteps: max(1, int(t.MaxTimestep*float64(schedule.Steps()))), drop: t.LabelDrop, k: t.Multiplicity}, nil
 }
+
+// examples returns the number of examples.
+func (d *draws) examples() int { return len(d.grids) / d.canvas.Size() }
 
 // fetch returns the inputs of pipeline.ExampleLoss for positions of a step's
 // batch.
@@ -46,7 +48,10 @@ func (d *draws) fetch(step int, batch []int) dpsgd.Fetch {
 	return func(positions []int, size int) ([]*tensors.Tensor, error) {
 		n, rows := d.canvas.Size(), size*d.k
 		clean, noise := make([]float32, size*n), make([]float32, rows*n)
-		t, class := make([]int32, rows), make([]int32, rows)
+		t, told := make([]int32, rows), make([]int, rows)
+		for row := range told {
+			told[row] = padding
+		}
 		for i, p := range positions {
 			example := batch[p]
 			copy(clean[i*n:(i+1)*n], d.grids[example*n:(example+1)*n])
@@ -56,9 +61,9 @@ func (d *draws) fetch(step int, batch []int) dpsgd.Fetch {
 				// One draw in each of K equal parts of the timesteps: as uniform
 				// as K independent draws, with less variance.
 				t[row] = int32((float64(k) + rng.Float64()) / float64(d.k) * float64(d.timesteps))
-				class[row] = int32(d.labels[example])
+				told[row] = example
 				if rng.Float64() < d.drop {
-					class[row] = d.null
+					told[row] = dropped
 				}
 				for j := row * n; j < (row+1)*n; j++ {
 					noise[j] = float32(rng.NormFloat64())
@@ -70,7 +75,7 @@ func (d *draws) fetch(step int, batch []int) dpsgd.Fetch {
 			tensors.FromFlatDataAndDimensions(clean, size, g, g, d.canvas.Depth),
 			tensors.FromFlatDataAndDimensions(noise, rows, g, g, d.canvas.Depth),
 			tensors.FromFlatDataAndDimensions(t, rows),
-			tensors.FromFlatDataAndDimensions(class, rows),
+			d.told.tensor(told),
 		}, nil
 	}
 }

@@ -45,9 +45,18 @@ func (t *target) Layers(backend compute.Backend, lowering nn.Lowering, plan *Pla
 		return graph.Parameter(g, "input:"+name, shapes.Make(dtype, dims...))
 	}
 	grid, draws := []int{canvas.Grid, canvas.Grid, canvas.Depth}, plan.Multiplicity
+	var told *graph.Node
+	switch m := t.model; {
+	case m.TextEncoder == nil:
+		told = input("class", dtypes.Int32, draws)
+	case t.trainsText():
+		told = input("text", dtypes.Int32, draws, m.TextLength())
+	default:
+		told = input("text", dtypes.Float32, draws, m.TextLength(), m.TextEncoder.Width)
+	}
 	pipeline.ExampleLoss(t.model, schedule, s, pipeline.LossInputs{
 		Clean: input("clean", dtypes.Float32, append([]int{1}, grid...)...), Noise: input("noise", dtypes.Float32, append([]int{draws}, grid...)...),
-		T: input("t", dtypes.Int32, draws), Class: input("class", dtypes.Int32, draws),
+		T: input("t", dtypes.Int32, draws), Class: told,
 	})
 	if err := nn.CheckCovered(s.Tape(), t.trainable); err != nil {
 		return nil, err

@@ -33,7 +33,7 @@ func TestLayersHoldWhatTrains(t *testing.T) {
 					if flops, _ := l.Added(); l.Rule == "" || l.Kind == "" || !(flops > 0) || !(l.GradientFlops > 0) {
 						t.Errorf("layer %+v has no rule, kind or cost", l)
 					}
-					if l.Rule != dpsgd.Direct && l.Rule != dpsgd.ChooseRule(nn.Patches, nn.Linear, l.Rows, l.In, l.Out) {
+					if l.Rule != dpsgd.Direct && l.Rule != dpsgd.ChooseRule(nn.Patches, dpsgd.Shape{Kind: nn.Linear, Rows: l.Rows, In: l.In, Out: l.Out}) {
 						t.Errorf("%s: rule is %s, the engine takes another", l.Path, l.Rule)
 					}
 				}

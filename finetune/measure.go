@@ -3,11 +3,13 @@ package finetune
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/gomlx/compute"
 
 	"github.com/scumble-dp/scumble/checkpoint"
 	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/dpsgd"
 	"github.com/scumble-dp/scumble/pipeline"
 )
 
@@ -19,6 +21,8 @@ type Measured struct {
 	Clipped      float64 `json:"clipped"`         // Share of the examples above the clipping norm.
 	ClippingNorm float64 `json:"clipping_norm"`   // The config's.
 	PeakBytes    int64   `json:"peak_rss_bytes"`  // Of the process so far; set by the caller.
+
+	Engine *dpsgd.Choice `json:"engine"` // That a run would take.
 }
 
 // Measure compiles a step of c, and measures its time and the per-example
@@ -39,7 +43,7 @@ func Measure(ctx context.Context, backend compute.Backend, c *Config, base *chec
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	t, err := newTrainer(backend, c, plan, target, canvas, o)
+	t, err := newTrainer(ctx, backend, c, plan, target, canvas, o)
 	if err != nil {
 		return nil, err
 	}
@@ -52,9 +56,16 @@ func Measure(ctx context.Context, backend compute.Backend, c *Config, base *chec
 		return nil, err
 	}
 	batch := make([]int, public.Len())
-	t.draws.labels = make([]int, len(batch))
+	shown := *public // Its classes are the base model's.
+	shown.Labels = slices.Clone(public.Labels)
 	for i := range batch {
-		batch[i], t.draws.labels[i] = i, public.Labels[i]%len(plan.Classes)
+		batch[i] = i
+		if shown.Labels != nil {
+			shown.Labels[i] %= len(plan.Classes)
+		}
+	}
+	if t.draws.told, err = target.conditions(ctx, backend, o.Lowering, &shown); err != nil {
+		return nil, err
 	}
 	_, stats, err := t.engine.Sum(ctx, t.initial, len(batch), t.draws.fetch(0, batch))
 	if err != nil {
@@ -66,5 +77,6 @@ func Measure(ctx context.Context, backend compute.Backend, c *Config, base *chec
 	}
 	m := plan.Mechanism
 	return &Measured{Seconds: pace * m.ExpectedBatchSize * float64(m.Steps),
-		Examples: n, MeanNorm: stats.NormSum / float64(n), Clipped: float64(stats.Clipped) / float64(n), ClippingNorm: m.ClippingNorm}, nil
+		Examples: n, MeanNorm: stats.NormSum / float64(n), Clipped: float64(stats.Clipped) / float64(n), ClippingNorm: m.ClippingNorm,
+		Engine: t.choice}, nil
 }

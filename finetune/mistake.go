@@ -12,6 +12,7 @@ const (
 	realisedDivisor          // The sum is divided by the number of examples drawn.
 	uncountNonFinite         // Examples whose gradient is not finite are taken off the divisor.
 	shortLedger              // The first step is not recorded.
+	drawsApart               // Each example of a batch is there twice: draws that are clipped apart.
 )
 
 // divisor returns what the noised sum is divided by: the public, expected batch
@@ -32,4 +33,16 @@ func (w mistake) recorder(step int, record func() error) func() error {
 		return func() error { return nil }
 	}
 	return record
+}
+
+// batch returns the examples of a step as they were drawn.
+func (w mistake) batch(drawn []int) []int {
+	if w != drawsApart {
+		return drawn
+	}
+	var twice []int
+	for _, example := range drawn {
+		twice = append(twice, example, example)
+	}
+	return twice
 }

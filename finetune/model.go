@@ -24,13 +24,22 @@ type target struct {
 // named classes.
 func newTarget(backend compute.Backend, base *checkpoint.Model, classes []string, c *Config) (*target, error) {
 	t := &target{model: base}
-	if err := t.setClasses(classes); err != nil {
-		return nil, err
-	}
-	if c.Method == LoDA {
-		if base.Adapter != nil {
-			return nil, fmt.Errorf("%w: base model has an adapter already; choose one without", ErrConfig)
+	if base.TextEncoder == nil {
+		if err := t.setClasses(classes); err != nil {
+			return nil, err
 		}
+	}
+	if (c.Method == LoDA || c.Method == LoRA) && base.Adapter != nil {
+		return nil, fmt.Errorf("%w: base model has an adapter already; choose one without", ErrConfig)
+	}
+	switch c.Method {
+	case LoRA:
+		targets := c.LoRA.Targets
+		if len(targets) == 0 {
+			targets = []string{"to_q", "to_k", "to_v", "to_out.0"}
+		}
+		base.Adapter = &adapter.Config{Rank: c.LoRA.Rank, Alpha: c.LoRA.Alpha, Targets: targets}
+	case LoDA:
 		base.Adapter = &adapter.Config{Rank: c.LoDA.Rank, Alpha: c.LoDA.Alpha, Core: c.LoDA.Core, Kernel: c.LoDA.Kernel, Layers: c.LoDA.Layers}
 	}
 	var err error
@@ -112,7 +121,7 @@ func (t *target) setClasses(classes []string) error {
 }
 
 func trainableNames(specs []nn.Spec, m *checkpoint.Model, c *Config) ([]string, error) {
-	embedder := embedderName(m)
+	embedder := embedderNames(specs, m)
 	switch c.Method {
 	case Attention:
 		var modules, prefixes []string
@@ -120,22 +129,28 @@ func trainableNames(specs []nn.Spec, m *checkpoint.Model, c *Config) ([]string, 
 			modules = append(modules, "unet."+name)
 		}
 		if !c.Attention.FreezeEmbedder {
-			prefixes = append(prefixes, embedder)
+			prefixes = append(prefixes, embedder...)
 		}
 		names, err := adapter.Attention(specs, modules, c.Attention.FirstLayer, prefixes...)
 		if err != nil {
 			return nil, fmt.Errorf("%w: attention.first_layer: %w", ErrConfig, err)
 		}
 		return names, nil
-	case LoDA:
+	case LoRA, LoDA:
 		names := adapter.Adapters(specs)
-		if len(names) == 0 {
-			return nil, fmt.Errorf("%w: loda: no convolution of the UNet has a kernel of at least %d below %v", ErrConfig, c.LoDA.Kernel, c.LoDA.Layers)
+		frozen := c.LoDA.FreezeEmbedder
+		if c.Method == LoRA {
+			frozen = c.LoRA.FreezeEmbedder
 		}
-		if !c.LoDA.FreezeEmbedder {
-			names = append(names, embedder)
+		switch {
+		case len(names) == 0 && c.Method == LoRA:
+			return nil, fmt.Errorf("%w: lora.targets: no layer of the UNet has a name that ends in one of %v", ErrConfig, m.Adapter.Targets)
+		case len(names) == 0:
+			return nil, fmt.Errorf("%w: loda: no convolution of the UNet has a kernel of at least %d below %v", ErrConfig, c.LoDA.Kernel, c.LoDA.Layers)
+		case !frozen:
+			names = append(names, embedder...)
 		}
 		return names, nil
 	}
-	return adapter.Everything(specs, "unet", "class_embedder"), nil
+	return usedText(adapter.Everything(specs, "unet", "class_embedder", textPrefix)), nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/scumble-dp/scumble/checkpoint"
 	"github.com/scumble-dp/scumble/dataset"
 	"github.com/scumble-dp/scumble/dpsgd"
+	"github.com/scumble-dp/scumble/pipeline"
 )
 
 // Plan is what a run will do and cost, computed from public inputs before a
@@ -25,6 +26,7 @@ type Plan struct {
 	Mechanism            dpsgd.Mechanism `json:"mechanism"`
 	Multiplicity         int             `json:"multiplicity"`
 	Classes              []string        `json:"classes"`
+	Text                 bool            `json:"text,omitempty"` // The model is conditioned on text: captions, not classes.
 	Size                 int             `json:"size"`
 	Channels             int             `json:"channels"`
 	TrainableParameters  int             `json:"trainable_parameters"`
@@ -80,8 +82,14 @@ func NewPlan(backend compute.Backend, c *Config, base *checkpoint.Model) (*Plan,
 		return nil, nil, err
 	}
 	var err error
-	if plan.Classes, err = classNames(c); err != nil {
+	if err := checkText(c, base); err != nil {
 		return nil, nil, err
+	}
+	plan.Text = base.TextEncoder != nil
+	if !plan.Text {
+		if plan.Classes, err = classNames(c); err != nil {
+			return nil, nil, err
+		}
 	}
 	plan.AttentionModules = base.UNet.AttentionModules()
 	target, err := newTarget(backend, base, plan.Classes, c)
@@ -91,7 +99,7 @@ func NewPlan(backend compute.Backend, c *Config, base *checkpoint.Model) (*Plan,
 	for _, name := range target.trainable {
 		plan.TrainableParameters += len(base.Weights.Get(name).Data)
 	}
-	for _, w := range denoiserWeights(base).All() {
+	for _, w := range pipeline.Component(base.Weights, "unet", "class_embedder", textPrefix).All() {
 		plan.TotalParameters += len(w.Data)
 	}
 
@@ -102,13 +110,13 @@ func NewPlan(backend compute.Backend, c *Config, base *checkpoint.Model) (*Plan,
 }
 
 // calibrate finds the least noise that keeps this run and all earlier ones
-// together within the budget.
+// together within the budget, less what is kept back for figures.
 func (plan *Plan) calibrate(c *Config) error {
 	t, p := c.Training, c.Privacy
 	plan.Mechanism = dpsgd.Mechanism{ClippingNorm: t.ClippingNorm, SamplingProbability: t.ExpectedBatchSize / float64(c.Data.Examples),
 		ExpectedBatchSize: t.ExpectedBatchSize, Steps: t.Steps}
 	event := accountant.DPSGD(1, plan.Mechanism.SamplingProbability, t.Steps)
-	noise, err := accountant.CalibrateNoiseMultiplier(accountant.PLD{}, earlierEvents(plan.Previous), event, accountant.AddOrRemove, p.Epsilon, p.Delta)
+	noise, err := accountant.CalibrateNoiseMultiplier(accountant.PLD{}, earlierEvents(plan.Previous), event, accountant.AddOrRemove, p.Epsilon-p.Reserve, p.Delta)
 	if err != nil {
 		return fmt.Errorf("%w: privacy: %w", ErrConfig, err)
 	}

@@ -9,12 +9,10 @@ import (
 	"time"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/gomlx/core/graph"
 
 	"github.com/scumble-dp/scumble/accountant"
 	"github.com/scumble-dp/scumble/checkpoint"
 	"github.com/scumble-dp/scumble/dataset"
-	"github.com/scumble-dp/scumble/diffusion"
 	"github.com/scumble-dp/scumble/dpsgd"
 	"github.com/scumble-dp/scumble/nn"
 	"github.com/scumble-dp/scumble/optim"
@@ -33,8 +31,10 @@ type Options struct {
 
 	Lowering          nn.Lowering
 	Workers           int          // Calls to the backend at the same time. Zero means 1.
-	PhysicalBatchSize int          // Examples per call. Zero chooses by the number of draws.
-	Engine            dpsgd.Method // "" means book-keeping.
+	PhysicalBatchSize int          // Examples per call. Zero finds it by trial and memory.
+	Engine            dpsgd.Method // "" or auto means the one that is faster here.
+	// TuneCache is the folder that keeps which engine was the faster; "" is none.
+	TuneCache string
 
 	// InsecureSeed, if not zero, makes noise and sampling reproducible for
 	// tests. What is trained is NOT PRIVATE and is marked so.
@@ -42,6 +42,9 @@ type Options struct {
 
 	// Planned is called once, before a private image is opened.
 	Planned func(*Plan)
+	// Tuned is called once, with the engine that was chosen, before a private
+	// image is opened.
+	Tuned func(*dpsgd.Choice)
 	// Ready is called once, when the step is compiled and before a private image
 	// is opened, with the time that all steps should take: measured on an empty
 	// batch, it may be released, as the time they took may not.
@@ -49,7 +52,8 @@ type Options struct {
 	// Report is called after every step. It gets nothing private.
 	Report func(Progress)
 
-	wrong mistake // Tests inject one.
+	wrong    mistake   // Tests inject one.
+	canaries *canaries // Of an audit, which releases nothing.
 }
 
 // Progress of a run. It holds public numbers and the claim only.
@@ -68,6 +72,8 @@ type Result struct {
 	Ledger  *accountant.Record
 	Seconds float64 // Training, over all sittings.
 	Lost    int     // Steps charged to the ledger whose update was lost to an interruption.
+
+	Engine *dpsgd.Choice // Made before an image was opened; its size is the last one, smaller where memory ran out.
 }
 
 // Run fine-tunes the base model of c on its private images.
@@ -98,11 +104,14 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoi
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	trainer, err := newTrainer(backend, c, plan, target, canvas, o)
+	trainer, err := newTrainer(ctx, backend, c, plan, target, canvas, o)
 	if err != nil {
 		return nil, err
 	}
 	defer trainer.engine.Close()
+	if o.Tuned != nil {
+		o.Tuned(trainer.choice)
+	}
 	if o.Ready != nil {
 		pace, err := trainer.engine.Pace(trainer.initial, trainer.draws.fetch(0, nil))
 		if err != nil {
@@ -116,7 +125,7 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoi
 	if err != nil {
 		return nil, err
 	}
-	grids, err := encode(ctx, backend, base, canvas, set, o)
+	data, err := target.encodeData(ctx, backend, canvas, set, o)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +134,10 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoi
 		return nil, err
 	}
 	defer r.ledger.Close()
-	trainer.draws.grids, trainer.draws.labels = grids, set.Labels
+	if err := data.save(base, r.private); err != nil {
+		return nil, err
+	}
+	trainer.draws.grids, trainer.draws.told = data.grids, data.told
 	if err := r.train(ctx, trainer, o); err != nil {
 		return nil, err
 	}
@@ -140,7 +152,8 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoi
 	if err != nil {
 		return nil, err
 	}
-	return &Result{Plan: plan, Model: model, Claim: claim, Ledger: r.ledger.Record(), Seconds: r.state.Seconds, Lost: r.lost}, nil
+	trainer.choice.Size = trainer.engine.PhysicalBatchSize()
+	return &Result{Plan: plan, Model: model, Claim: claim, Ledger: r.ledger.Record(), Seconds: r.state.Seconds, Lost: r.lost, Engine: trainer.choice}, nil
 }
 
 // openData reads the private images the way the public inputs say.
@@ -155,7 +168,10 @@ func openData(c *Config, plan *Plan, path string) (*dataset.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	if set.Labels == nil {
+	if plan.Text && set.Captions == nil {
+		return nil, fmt.Errorf("%w: %s has no captions, want a file metadata.jsonl with file_name and text: the base model takes text", dataset.ErrInvalid, path)
+	}
+	if !plan.Text && set.Labels == nil {
 		return nil, fmt.Errorf("%w: %s has no labels, want images of named classes", dataset.ErrInvalid, path)
 	}
 	return set, nil
@@ -198,44 +214,17 @@ type run struct {
 // trainer is what computes a step, ready before an image is opened.
 type trainer struct {
 	engine  *dpsgd.Engine
+	choice  *dpsgd.Choice
 	draws   *draws
 	initial []float32 // Trainable vector at the start.
-}
 
-// newTrainer compiles the clipping engine on an empty batch: a trainable
-// parameter without a per-example gradient rule stops the run here, by name.
-func newTrainer(backend compute.Backend, c *Config, plan *Plan, t *target, canvas pipeline.Canvas, o Options) (*trainer, error) {
-	schedule, err := diffusion.NewSchedule(t.model.Scheduler)
-	if err != nil {
-		return nil, err
-	}
-	weights := denoiserWeights(t.model)
-	tr := &trainer{initial: weights.Flatten(t.trainable)}
-	if tr.draws, err = newDraws(canvas, len(t.model.Classes), schedule, c.Training, o.InsecureSeed); err != nil {
-		return nil, err
-	}
-	tr.engine, err = dpsgd.NewEngine(backend, dpsgd.EngineOptions{
-		Method: o.Engine, ClippingNorm: plan.Mechanism.ClippingNorm,
-		NN: nn.Options{Lowering: o.Lowering, Adapter: t.adapter}, Weights: weights, Trainable: t.trainable,
-		Loss: func(s *nn.Scope, inputs []*graph.Node) *graph.Node {
-			return pipeline.ExampleLoss(t.model, schedule, s, pipeline.NewLossInputs(inputs))
-		},
-		PhysicalBatchSize: physicalBatch(o.PhysicalBatchSize, c.Training.Multiplicity), Workers: o.Workers,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := tr.engine.Prepare(tr.initial, tr.draws.fetch(0, nil)); err != nil {
-		tr.engine.Close()
-		return nil, fmt.Errorf("prepare the clipping engine: %w", err)
-	}
-	return tr, nil
+	canaries *canaries // Of an audit.
 }
 
 // train makes the steps that the ledger has room for.
 func (r *run) train(ctx context.Context, t *trainer, o Options) error {
 	training := r.config.Training
-	noise, sampler, err := r.secrets(len(t.draws.labels), o)
+	noise, sampler, err := r.secrets(t.draws.examples(), o)
 	if err != nil {
 		return err
 	}
@@ -251,34 +240,23 @@ func (r *run) train(ctx context.Context, t *trainer, o Options) error {
 	recorded := r.steps()
 	r.lost += recorded - s.Step
 	s.Step = recorded
-	adam := optim.AdamW{LearningRate: training.LearningRate, Beta2: 0.99, State: s.Adam}
 	m := r.plan.Mechanism
+	p := &steps{trainer: t, mechanism: m, training: training, noise: noise, sampler: sampler, state: s, wrong: o.wrong,
+		adam: optim.AdamW{LearningRate: training.LearningRate, Beta2: 0.99, State: s.Adam}}
 	meter := newMeter(r.plan, s.Step)
 	saved := time.Now()
 	for s.Step < m.Steps {
 		start := time.Now()
-		batch := sampler.Draw()
-		sum, private, err := t.engine.Sum(ctx, s.Vector, len(batch), t.draws.fetch(s.Step, batch))
+		noised, err := p.gradient(ctx, r.record)
 		if err != nil {
-			return errors.Join(err, r.save(&adam))
+			return errors.Join(err, r.save(&p.adam))
 		}
-		noised, err := sum.Release(noise, m.NoiseMultiplier, o.wrong.recorder(s.Step, r.record))
-		if err != nil {
-			return errors.Join(err, r.save(&adam))
-		}
-		// In units of the clipping norm, so that Adam's epsilon is relative to it.
-		divisor := o.wrong.divisor(m.ExpectedBatchSize, private)
-		for i := range noised {
-			noised[i] /= divisor * m.ClippingNorm
-		}
-		if err := adam.Update(s.Vector, noised, training.Schedule.Factor(s.Step, m.Steps, training.Warmup)); err != nil {
+		if err := p.update(noised); err != nil {
 			return err
 		}
-		s.EMA.Update(s.Vector)
-		s.Step++
 		s.Seconds += time.Since(start).Seconds()
 		if time.Since(saved) > time.Second || s.Step == m.Steps {
-			if err := r.save(&adam); err != nil {
+			if err := r.save(&p.adam); err != nil {
 				return err
 			}
 			saved = time.Now()
@@ -333,15 +311,6 @@ func (r *run) release(t *target) (*checkpoint.Model, error) {
 		}
 	}
 	return t.model, checkpoint.Save(dir, t.model)
-}
-
-// physicalBatch keeps about 64 rows in a call, whatever the number of draws:
-// larger batches are no faster per row on a CPU.
-func physicalBatch(asked, multiplicity int) int {
-	if asked > 0 {
-		return asked
-	}
-	return max(1, 64/multiplicity)
 }
 
 // meter measures speed, and knows the claim after every step.

@@ -13,13 +13,14 @@ import (
 	"github.com/scumble-dp/scumble/accountant"
 	"github.com/scumble-dp/scumble/checkpoint"
 	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/dpsgd"
 	"github.com/scumble-dp/scumble/internal/backendtest"
 	"github.com/scumble-dp/scumble/nn"
 )
 
 // options of a test run on the pure Go backend.
 func options(dir string) Options {
-	return Options{Dir: dir, Lowering: nn.Patches, Workers: 2, PhysicalBatchSize: 5}
+	return Options{Dir: dir, Lowering: nn.Patches, Workers: 2, PhysicalBatchSize: 5, Engine: dpsgd.BookKeeping}
 }
 
 // A run charges exactly its steps, keeps its claim, moves every trainable

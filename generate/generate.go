@@ -24,9 +24,11 @@ import (
 
 // Options of Images.
 type Options struct {
-	Steps         int     // Network calls per image. Zero means 50.
-	Eta           float64 // Share of DDPM's noise in DDIM, in [0, 1].
-	GuidanceScale float64 // Of classifier-free guidance; 1 is off. Zero means 1.
+	Sampler       diffusion.SamplerName // "" means DDIM.
+	Steps         int                   // Network calls per image; noise levels with Heun and EDM. Zero means 50.
+	Eta           float64               // Share of DDPM's noise in DDIM, in [0, 1].
+	Churn         diffusion.Churn       // Of EDM.
+	GuidanceScale float64               // Of classifier-free guidance; 1 is off. Zero means 1.
 
 	// Seed and the index of an image decide it: any split into shards gives the
 	// same images up to rounding.
@@ -43,11 +45,24 @@ type Options struct {
 
 // Images samples one image per label, size×size pixels.
 func Images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, size int, labels []int, o Options) (*dataset.Set, error) {
+	if m.TextEncoder != nil {
+		return nil, fmt.Errorf("the model takes text, not classes: want prompts")
+	}
 	for _, l := range labels {
 		if l < 0 || l >= len(m.Classes) {
 			return nil, fmt.Errorf("label %d is out of range, want in [0, %d)", l, len(m.Classes))
 		}
 	}
+	set, err := images(ctx, backend, m, size, len(labels), labelConditions{labels, m.NullClass()}, o)
+	if err != nil {
+		return nil, err
+	}
+	set.Labels, set.Classes = append([]int(nil), labels...), m.Classes
+	return set, nil
+}
+
+// images samples n images.
+func images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, size, n int, conditions conditions, o Options) (*dataset.Set, error) {
 	if o.GuidanceScale == 0 {
 		o.GuidanceScale = 1
 	}
@@ -61,7 +76,10 @@ func Images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, s
 	if err != nil {
 		return nil, err
 	}
-	sampler, err := diffusion.NewDDIM(m.Scheduler, o.Steps, o.Eta)
+	if o.Sampler == "" {
+		o.Sampler = diffusion.UseDDIM
+	}
+	sampler, err := diffusion.NewSampler(o.Sampler, m.Scheduler, o.Steps, diffusion.Stochastic{Eta: o.Eta, Churn: o.Churn})
 	if err != nil {
 		return nil, err
 	}
@@ -76,18 +94,18 @@ func Images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, s
 	}
 	defer codec.Close()
 
-	grids := make([]float32, len(labels)*canvas.Size())
+	grids := make([]float32, n*canvas.Size())
 	limit := make(chan struct{}, max(1, o.Workers))
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var failed error
 	done := 0
-	for at := 0; at < len(labels) && ctx.Err() == nil; at += o.BatchSize {
-		end := min(len(labels), at+o.BatchSize)
+	for at := 0; at < n && ctx.Err() == nil; at += o.BatchSize {
+		end := min(n, at+o.BatchSize)
 		limit <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-limit }()
-			err := batch(ctx, program, sampler, canvas, grids[at*canvas.Size():end*canvas.Size()], labels[at:end], len(m.Classes), at+o.First, o)
+			err := batch(ctx, program, sampler, canvas, grids[at*canvas.Size():end*canvas.Size()], conditions, at, end, o)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil && failed == nil {
@@ -95,7 +113,7 @@ func Images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, s
 			}
 			done += end - at
 			if o.Report != nil {
-				o.Report(done, len(labels))
+				o.Report(done, n)
 			}
 		})
 	}
@@ -110,11 +128,11 @@ func Images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, s
 	if err != nil {
 		return nil, err
 	}
-	return &dataset.Set{Height: size, Width: size, Channels: m.Channels, Pixels: pixels,
-		Labels: append([]int(nil), labels...), Classes: m.Classes}, nil
+	return &dataset.Set{Height: size, Width: size, Channels: m.Channels, Pixels: pixels}, nil
 }
 
-// denoiser compiles the network with guidance: inputs x, t, class, null class.
+// denoiser compiles the network with guidance: inputs x, t, class and null class,
+// or contexts in place of both.
 func denoiser(backend compute.Backend, m *checkpoint.Model, o Options) (*nn.Program, error) {
 	return nn.NewProgram(backend, nn.ProgramOptions{
 		NN:      nn.Options{Lowering: o.Lowering, Adapter: o.Adapter},
@@ -134,34 +152,34 @@ func denoiser(backend compute.Backend, m *checkpoint.Model, o Options) (*nn.Prog
 	})
 }
 
-// batch samples grids [len(labels), Grid, Grid, Depth] in place.
-func batch(ctx context.Context, program *nn.Program, sampler diffusion.Sampler, c pipeline.Canvas, grids []float32, labels []int, null, first int, o Options) error {
-	size, rows := c.Size(), o.BatchSize
-	x := make([]float32, rows*size)
-	sources := make([]*rand.Rand, len(labels))
-	class, nulls := make([]int32, rows), make([]int32, rows)
-	for i := range rows {
-		nulls[i] = int32(null)
-		if i >= len(labels) {
-			continue
-		}
-		class[i] = int32(labels[i])
-		sources[i] = rand.New(rand.NewPCG(o.Seed, uint64(first+i)))
+// batch samples images from to (exclusive) into grids [to-from, Grid, Grid, Depth].
+func batch(ctx context.Context, program *nn.Program, sampler diffusion.Sampler, c pipeline.Canvas, grids []float32, conditions conditions, from, to int, o Options) error {
+	size, rows, n := c.Size(), o.BatchSize, to-from
+	x, seen := make([]float32, rows*size), make([]float32, rows*size)
+	sources, runs := make([]*rand.Rand, n), make([]diffusion.Run, n)
+	given, away := conditions.batch(from, to, rows)
+	defer func() { _, _ = given.FinalizeAll(), away.FinalizeAll() }()
+	for i := range n {
+		sources[i] = rand.New(rand.NewPCG(o.Seed, uint64(o.First+from+i)))
 		for k := range size {
 			x[i*size+k] = float32(sources[i].NormFloat64())
 		}
+		runs[i] = sampler.NewRun()
+		runs[i].Begin(x[i*size:(i+1)*size], sources[i])
 	}
-	for i, t := range sampler.Timesteps() {
+	for i, call := range sampler.Calls() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		ts := make([]int32, rows)
+		ts := make([]float32, rows)
 		for k := range ts {
-			ts[k] = int32(t)
+			ts[k] = float32(call.Timestep)
 		}
-		out, err := program.Run(nil, tensors.FromFlatDataAndDimensions(append([]float32(nil), x...), rows, c.Grid, c.Grid, c.Depth),
-			tensors.FromFlatDataAndDimensions(ts, rows), tensors.FromFlatDataAndDimensions(append([]int32(nil), class...), rows),
-			tensors.FromFlatDataAndDimensions(append([]int32(nil), nulls...), rows))
+		for k := range n {
+			runs[k].Input(i, seen[k*size:(k+1)*size], x[k*size:(k+1)*size])
+		}
+		out, err := program.Run(nil, tensors.FromFlatDataAndDimensions(append([]float32(nil), seen...), rows, c.Grid, c.Grid, c.Depth),
+			tensors.FromFlatDataAndDimensions(ts, rows), given, away)
 		if err != nil {
 			return fmt.Errorf("sampling step %d: %w", i+1, err)
 		}
@@ -170,16 +188,20 @@ func batch(ctx context.Context, program *nn.Program, sampler diffusion.Sampler, 
 			return err
 		}
 		_ = out[0].FinalizeAll()
-		for k := range labels {
-			sampler.Step(i, x[k*size:(k+1)*size], output[k*size:(k+1)*size], sources[k])
+		for k := range n {
+			runs[k].Step(i, x[k*size:(k+1)*size], output[k*size:(k+1)*size], sources[k])
 		}
 	}
 	copy(grids, x)
 	return nil
 }
 
-// Balanced returns count labels, each class as often as any other.
+// Balanced returns count labels, each class as often as any other; none where
+// there are no classes.
 func Balanced(count, classes int) []int {
+	if classes == 0 {
+		return nil
+	}
 	labels := make([]int, count)
 	for i := range labels {
 		labels[i] = i % classes

@@ -14,12 +14,13 @@ import (
 	"github.com/scumble-dp/scumble/checkpoint"
 )
 
-//go:embed latent pixel colour
+//go:embed latent pixel colour text
 var folders embed.FS
 
 // Names returns the names of the bundled models: "latent" is the base of
-// DP-LDM, "pixel" that of DP-LoDA, "colour" a base of DP-LDM for colour images.
-func Names() []string { return []string{"latent", "pixel", "colour"} }
+// DP-LDM, "pixel" that of DP-LoDA, "colour" a base of DP-LDM for colour images,
+// "text" one for images with captions.
+func Names() []string { return []string{"latent", "pixel", "colour", "text"} }
 
 // Bundled reports whether name is that of a bundled model.
 func Bundled(name string) bool { return slices.Contains(Names(), name) }

@@ -20,8 +20,14 @@ func TestBundledModels(t *testing.T) {
 			if name == "colour" {
 				channels, size = 3, 32
 			}
-			if m.Channels != channels || m.Size != size || len(m.Classes) != 36 || m.Classes[7] != "7" {
-				t.Errorf("model has %d channels, %d pixels and classes %v", m.Channels, m.Size, m.Classes)
+			if m.Channels != channels || m.Size != size {
+				t.Errorf("model has %d channels and %d pixels", m.Channels, m.Size)
+			}
+			if (name == "text") != (m.TextEncoder != nil) {
+				t.Errorf("model takes text: %t", m.TextEncoder != nil)
+			}
+			if m.TextEncoder == nil && (len(m.Classes) != 36 || m.Classes[7] != "7") {
+				t.Errorf("model has classes %v", m.Classes)
 			}
 			if (name != "pixel") != (m.Autoencoder != nil) {
 				t.Errorf("model has an autoencoder: %t", m.Autoencoder != nil)

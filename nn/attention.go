@@ -1,6 +1,8 @@
 package nn
 
 import (
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph code reads as formulas
 )
 
@@ -29,6 +31,19 @@ func Attention(q, k, v *Node, heads int) *Node {
 			join(Patches.BatchTransposeDot(p, gh)),
 		}
 	})
+}
+
+// CausalAttention is Attention in which position i sees positions up to i only:
+// q, k, v [rows, n, channels].
+func CausalAttention(q, k, v *Node, heads int) *Node {
+	d := q.Shape().Dimensions
+	n, width := d[1], d[2]/heads
+	split := func(x *Node) *Node { return Reshape(x, d[0], n, heads, width) }
+	scores := Einsum("bnhc,bmhc->bhnm", split(MulScalar(q, 1/sqrt(float64(width)))), split(k))
+	seen := BroadcastToShape(Reshape(LowerTriangular(q.Graph(), n), 1, 1, n, n), shapes.Make(dtypes.Bool, scores.Shape().Dimensions...))
+	// What is not seen is far below any score, and its share is exactly zero.
+	scores = Where(seen, scores, MulScalar(OnesLike(scores), -1e30))
+	return Reshape(Einsum("bhnm,bmhc->bnhc", Softmax(scores, -1), split(v)), d...)
 }
 
 // plainAttention expects q to be scaled.

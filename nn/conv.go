@@ -3,6 +3,7 @@ package nn
 import (
 	"fmt"
 
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph code reads as formulas
 )
 
@@ -68,6 +69,7 @@ func Conv2D(s *Scope, x *Node, out int, c Conv, o ConvOptions) *Node {
 	} else {
 		l.Input = func() *Node { return s.build.windows(x, c) }
 		l.Output = s.convolve(x, w, b, c)
+		l.Conv, l.Pixels = &c, x
 	}
 	s.record(l)
 	return s.adapt(Target{Path: s.path, In: in, Out: out, Conv: &c}, x, l.Output)
@@ -84,12 +86,16 @@ func (l Lowering) windowed(x *Node, c Conv) bool {
 	return l == Patches || l == Small && c.Size(d[1])*c.Size(d[2]) <= smallMap && d[1]*d[2] <= 4*smallMap
 }
 
+// convolve is the backend's own convolution of x with w [kernel, kernel, in, out].
+func (c Conv) convolve(x, w *Node) *Node {
+	return Convolve(x, w).Strides(c.stride()).PaddingPerDim([][2]int{c.Pad, c.Pad}).Done()
+}
+
 // convolve returns the convolution of x with w [kernel, kernel, in, out], plus b
 // [out] unless it is nil.
 func (s *Scope) convolve(x, w, b *Node, c Conv) *Node {
 	plain := func(in []*Node) *Node {
-		y := Convolve(in[0], in[1]).Strides(c.stride()).PaddingPerDim([][2]int{c.Pad, c.Pad}).Done()
-		return addBias(y, in[2:])
+		return addBias(c.convolve(in[0], in[1]), in[2:])
 	}
 	if !s.Lowering().windowed(x, c) {
 		return plain(present(x, w, b))
@@ -107,6 +113,32 @@ func (s *Scope) convolve(x, w, b *Node, c Conv) *Node {
 		dw := l.TransposeDot(Reshape(s.build.windows(x, c), flat.Shape().Dimensions[0], -1), flat)
 		return []*Node{product(back, swapped, nil), Reshape(dw, kernel...), sumRows(flat)}
 	})
+}
+
+// ExampleGrads returns the gradient by the weight of a Linear layer of each
+// example, [examples, in, out], from the gradient g of the summed loss by its
+// output.
+func (l *Layer) ExampleGrads(lowering Lowering, g *Node, examples int) *Node {
+	if l.Conv != nil && lowering.winograd(l.Pixels, *l.Conv) {
+		return winogradGrads(l.Pixels, Reshape(g, l.Output.Shape().Dimensions...), examples)
+	}
+	a := l.Input()
+	in, out := a.Shape().Dimensions[a.Rank()-1], g.Shape().Dimensions[g.Rank()-1]
+	return lowering.BatchTransposeDot(Reshape(a, examples, -1, in), Reshape(g, examples, -1, out))
+}
+
+// WeightGrad returns the gradient by the weight of a Linear layer, [in, out],
+// from the gradient g by its output, the way ordinary training computes it.
+func (l *Layer) WeightGrad(lowering Lowering, g *Node) *Node {
+	out := g.Shape().Dimensions[g.Rank()-1]
+	if l.Conv == nil || lowering == Patches || lowering.windowed(l.Pixels, *l.Conv) {
+		a := l.Input()
+		return lowering.TransposeDot(Reshape(a, -1, a.Shape().Dimensions[a.Rank()-1]), Reshape(g, -1, out))
+	}
+	kernel := Zeros(g.Graph(), shapes.Make(g.DType(), l.WeightShape...))
+	y := l.Conv.convolve(l.Pixels, kernel) // Its value is not used.
+	dw := Gradient(ReduceAllSum(Mul(y, StopGradient(Reshape(g, y.Shape().Dimensions...)))), kernel)[0]
+	return Reshape(dw, -1, out)
 }
 
 // Upsample2 doubles height and width by repeating pixels.

@@ -61,6 +61,9 @@ func GELU(x *Node) *Node {
 	return Mul(MulScalar(x, 0.5), OnePlus(Erf(MulScalar(x, 0.7071067811865476))))
 }
 
+// QuickGELU returns x·sigmoid(1.702x), CLIP's approximation of GELU.
+func QuickGELU(x *Node) *Node { return Mul(x, Sigmoid(MulScalar(x, 1.702))) }
+
 // linear multiplies the last axis of x by w [in, out] and adds b [out], unless
 // it is nil.
 func linear(x, w, b *Node) *Node {
@@ -68,7 +71,7 @@ func linear(x, w, b *Node) *Node {
 		dims := append([]int(nil), in[0].Shape().Dimensions...)
 		width := in[1].Shape().Dimensions
 		dims[len(dims)-1] = width[1]
-		return addBias(Reshape(Dot(Reshape(in[0], -1, width[0]), in[1]).Product(), dims...), in[2:])
+		return addBias(Reshape(dot(Reshape(in[0], -1, width[0]), in[1]), dims...), in[2:])
 	}
 	l := lowering(x.Graph())
 	if l != Patches {

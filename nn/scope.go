@@ -34,6 +34,7 @@ func LoweringFor(backend string) Lowering {
 // Options of one graph build.
 type Options struct {
 	Lowering Lowering
+	Compute  Precision // Of dense products; see BFloat16.
 
 	// Param yields the node of a parameter. Required.
 	Param func(g *Graph, spec Spec) *Node

@@ -18,6 +18,9 @@ const (
 	// ScaleShift layers compute Output = Input∘W + b, with W, b [channels]:
 	// the affine part of norms.
 	ScaleShift
+	// Table layers pick rows: Output[r, t] = W[Input[r, t]], with Input [rows,
+	// positions] int32.
+	Table
 )
 
 // Layer is one entry of the tape: a layer of which at least one parameter is
@@ -26,9 +29,14 @@ type Layer struct {
 	Path string
 	Kind LayerKind
 
-	// Input is [rows, positions..., in], made when first asked for: patches
+	// Input is [rows, positions..., in], or indices for a Table, made when first asked for: patches
 	// cost memory and only some gradient engines need them.
 	Input func() *Node
+	// Conv is the geometry of a convolution, of which Input are the windows of
+	// Pixels [rows, height, width, channels]; nil for other layers, and for
+	// convolutions that see one pixel at a time.
+	Conv   *Conv
+	Pixels *Node
 	// Output is [rows, positions..., out], before any adapter's addition.
 	Output *Node
 

@@ -125,11 +125,16 @@ func (c Conv) patches(x *Node) *Node {
 	d := x.Shape().Dimensions
 	height, width := c.Size(d[1]), c.Size(d[2])
 	if c.Pad != [2]int{} {
-		pad := compute.PadAxis{Start: c.Pad[0], End: c.Pad[1]}
-		// All four axes: the gradient of GoMLX 0.28's Pad is wrong for fewer.
-		x = Pad(x, ScalarZero(x.Graph(), x.DType()), compute.PadAxis{}, pad, pad, compute.PadAxis{})
+		x = c.pad(x)
 	}
 	return c.gather(x, height, width, false)
+}
+
+// pad surrounds each map of x with the zeros that the convolution sees.
+func (c Conv) pad(x *Node) *Node {
+	pad := compute.PadAxis{Start: c.Pad[0], End: c.Pad[1]}
+	// All four axes: the gradient of GoMLX 0.28's Pad is wrong for fewer.
+	return Pad(x, ScalarZero(x.Graph(), x.DType()), compute.PadAxis{}, pad, pad, compute.PadAxis{})
 }
 
 // gather collects windows of a padded x, the taps in order or from the last to

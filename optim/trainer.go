@@ -81,37 +81,31 @@ func (t *Trainer) Step(ctx context.Context, n int, factor float64, fetch func(po
 		return 0, err
 	}
 	defer func() { _ = vector.FinalizeAll() }()
-	shards := n / size
-	sums := make([][]float32, shards)
-	losses := make([]float64, shards)
-	errs := make([]error, shards)
+	parts := fold{gradient: make([]float64, len(t.vector)), examples: float64(n), early: map[int]*shard{}}
 	limit := make(chan struct{}, t.options.Workers)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var wg sync.WaitGroup
-	for b := range shards {
+	for b := range n / size {
 		limit <- struct{}{}
 		if ctx.Err() != nil {
 			break
 		}
 		wg.Go(func() {
 			defer func() { <-limit }()
-			sums[b], losses[b], errs[b] = t.shard(vector, b, fetch)
+			p, err := t.shard(vector, b, fetch)
+			if err != nil {
+				cancel(err)
+				return
+			}
+			parts.add(b, p)
 		})
 	}
 	wg.Wait()
-	if err := ctx.Err(); err != nil {
-		return 0, err
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
 	}
-	gradient := make([]float64, len(t.vector))
-	var loss float64
-	for b := range shards {
-		if errs[b] != nil {
-			return 0, errs[b]
-		}
-		for i, v := range sums[b] {
-			gradient[i] += float64(v) / float64(n)
-		}
-		loss += losses[b] / float64(n)
-	}
+	gradient, loss := parts.gradient, parts.loss
 	if loss-loss != 0 {
 		return loss, fmt.Errorf("training loss is %g; lower the learning rate", loss)
 	}
@@ -123,28 +117,60 @@ func (t *Trainer) Step(ctx context.Context, n int, factor float64, fetch func(po
 	return loss, nil
 }
 
-func (t *Trainer) shard(vector *tensors.Tensor, b int, fetch func([]int) ([]*tensors.Tensor, error)) ([]float32, float64, error) {
+// shard is what one call gives.
+type shard struct {
+	sum  []float32 // Of the gradients.
+	loss float64   // Sum of the losses.
+}
+
+// fold adds shards in the order of the batch, so that the mean gradient does
+// not depend on timing, and keeps only those that are early: memory does not
+// grow with the number of shards.
+type fold struct {
+	mu       sync.Mutex
+	gradient []float64 // Mean so far.
+	loss     float64
+	examples float64
+	next     int
+	early    map[int]*shard
+}
+
+func (f *fold) add(at int, p *shard) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.early[at] = p
+	for p := f.early[f.next]; p != nil; p = f.early[f.next] {
+		delete(f.early, f.next)
+		f.next++
+		for i, v := range p.sum {
+			f.gradient[i] += float64(v) / f.examples
+		}
+		f.loss += p.loss / f.examples
+	}
+}
+
+func (t *Trainer) shard(vector *tensors.Tensor, b int, fetch func([]int) ([]*tensors.Tensor, error)) (*shard, error) {
 	positions := make([]int, t.options.ShardSize)
 	for i := range positions {
 		positions[i] = b*t.options.ShardSize + i
 	}
 	inputs, err := fetch(positions)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	outputs, err := t.program.Run(vector, inputs...)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	sum, err := tensors.CopyFlatData[float32](outputs[0])
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	loss := tensors.ToScalar[float32](outputs[1])
 	for _, x := range append(outputs, inputs...) {
 		_ = x.FinalizeAll()
 	}
-	return sum, float64(loss), nil
+	return &shard{sum, float64(loss)}, nil
 }
 
 // Finish writes the averaged weights (the latest ones when there is no

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -129,6 +130,45 @@ func TestTrainerRefuses(t *testing.T) {
 	}
 	if _, err := NewTrainer(backendtest.Open(t, "go"), TrainerOptions{}); err == nil {
 		t.Error("a shard size of zero is taken")
+	}
+}
+
+// TestMemoryDoesNotGrowWithTheBatch: what a batch keeps alive is a few vectors
+// of all parameters, however many shards it is cut into.
+func TestMemoryDoesNotGrowWithTheBatch(t *testing.T) {
+	const in, out = 256, 1024
+	w := nn.NewWeights()
+	w.Add(&nn.Tensor{Name: "weight", Shape: []int{in, out}, Data: make([]float32, in*out)})
+	w.Add(&nn.Tensor{Name: "bias", Shape: []int{out}, Data: make([]float32, out)})
+	trainer, err := NewTrainer(backendtest.Open(t, "go"), TrainerOptions{NN: nn.Options{Lowering: nn.Patches}, Weights: w,
+		Trainable: w.Names(), ShardSize: 1, Workers: 2, Adam: AdamW{LearningRate: 1e-3},
+		Loss: func(s *nn.Scope, in []*graph.Node) *graph.Node {
+			return graph.ReduceSum(graph.Square(graph.OnePlus(nn.Dense(s, in[0], out, nn.DenseOptions{}))), 1)
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trainer.Close()
+	// live returns the bytes that are alive when the last example is fetched.
+	live := func(n int) (bytes uint64) {
+		_, err := trainer.Step(context.Background(), n, 1, func(positions []int) ([]*tensors.Tensor, error) {
+			if positions[0] == n-1 {
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				bytes = m.HeapAlloc
+			}
+			return []*tensors.Tensor{tensors.FromFlatDataAndDimensions(make([]float32, in), 1, in)}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes
+	}
+	live(2)
+	small, large := live(4), live(64)
+	if vector := uint64(4 * in * out); large > small+8*vector {
+		t.Errorf("4 examples keep %d MiB alive, 64 keep %d MiB, want no more than %d MiB above", small>>20, large>>20, 8*vector>>20)
 	}
 }
 

@@ -27,7 +27,7 @@ func NewCanvas(m *checkpoint.Model, size, channels int) (Canvas, error) {
 	}
 	factor, depth := m.PixelUnshuffle, channels*m.PixelUnshuffle*m.PixelUnshuffle
 	if m.Autoencoder != nil {
-		factor, depth = m.Autoencoder.Factor(), m.Autoencoder.LatentChannels
+		factor, depth = m.Autoencoder.Factor(), m.Autoencoder.Depth()
 	}
 	padded := (size + factor - 1) / factor * factor
 	if depth != m.UNet.InChannels {

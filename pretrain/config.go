@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 
 	"go.yaml.in/yaml/v4"
@@ -11,6 +12,8 @@ import (
 	"github.com/scumble-dp/scumble/autoencoder"
 	"github.com/scumble-dp/scumble/dataset/glyphs"
 	"github.com/scumble-dp/scumble/diffusion"
+	"github.com/scumble-dp/scumble/textencoder"
+	"github.com/scumble-dp/scumble/tokenizer"
 	"github.com/scumble-dp/scumble/unet"
 )
 
@@ -31,9 +34,18 @@ type Config struct {
 	// attends to; zero puts classes into the UNet's own class table.
 	ClassEmbedder int `yaml:"class_embedder" json:"class_embedder,omitempty"`
 
+	// TextEncoder, if set, makes a model that is conditioned on text: keys of a
+	// CLIPTextModel's config.json, less those that the captions decide. The images
+	// are then drawn with captions, and the model has no classes.
+	TextEncoder map[string]any `yaml:"text_encoder" json:"text_encoder,omitempty"`
+
 	UNet      map[string]any `yaml:"unet" json:"unet"`           // Keys of diffusers' config.json.
 	Scheduler map[string]any `yaml:"scheduler" json:"scheduler"` // Keys of scheduler_config.json.
 	Denoiser  []Phase        `yaml:"denoiser" json:"denoiser"`
+
+	// ContinueUNet starts the UNet from that of the model that lends its
+	// autoencoder.
+	ContinueUNet bool `yaml:"continue_unet" json:"continue_unet,omitempty"`
 
 	// HalfPrecision writes the weights as float16, half the size.
 	HalfPrecision bool `yaml:"half_precision" json:"half_precision,omitempty"`
@@ -84,6 +96,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("pretrain config: pixel_unshuffle is %d, want at least 1", c.PixelUnshuffle)
 	case c.ClassEmbedder < 0:
 		return fmt.Errorf("pretrain config: class_embedder is %d, want at least 1, or 0 for none", c.ClassEmbedder)
+	case c.TextEncoder != nil && c.ClassEmbedder > 0:
+		return fmt.Errorf("pretrain config: text_encoder and class_embedder are set, want one of them")
 	case len(c.Denoiser) == 0:
 		return fmt.Errorf("pretrain config: denoiser has no steps")
 	}
@@ -124,6 +138,24 @@ func parseVia[T any](what string, keys map[string]any, parse func([]byte) (*T, e
 }
 
 func (c *Config) unet() (*unet.Config, error) { return parseVia("unet", c.UNet, unet.ParseConfig) }
+
+// text returns the text encoder for captions of the classes, and their tokenizer.
+func (c *Config) text(classes []string) (*textencoder.Config, *tokenizer.Tokenizer, error) {
+	keys := maps.Clone(c.TextEncoder)
+	keys["architectures"] = []string{string(textencoder.CLIP)}
+	first, err := parseVia("text_encoder", keys, textencoder.ParseConfig)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := tokenizer.Build(glyphs.CaptionWords(classes), first.Positions)
+	if err != nil {
+		return nil, nil, fmt.Errorf("pretrain config: text_encoder: %w", err)
+	}
+	end := t.Size() - 1
+	keys["vocab_size"], keys["bos_token_id"], keys["eos_token_id"], keys["pad_token_id"] = t.Size(), end-1, end, end
+	encoder, err := parseVia("text_encoder", keys, textencoder.ParseConfig)
+	return encoder, t, err
+}
 
 func (c *Config) scheduler() (*diffusion.Config, error) {
 	return parseVia("scheduler", c.Scheduler, diffusion.ParseConfig)

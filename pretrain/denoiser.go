@@ -27,7 +27,7 @@ func trainDenoiser(ctx context.Context, r *runtime, m *checkpoint.Model, number 
 	if err != nil {
 		return err
 	}
-	weights := pipeline.Component(m.Weights, "unet", "class_embedder")
+	weights := pipeline.Component(m.Weights, "unet", "class_embedder", "text_encoder")
 	shard := r.shardOf(p.BatchSize)
 	trainer, err := optim.NewTrainer(r.backend, optim.TrainerOptions{
 		NN: nn.Options{Lowering: r.lowering}, Weights: weights, Trainable: weights.Names(),
@@ -41,21 +41,19 @@ func trainDenoiser(ctx context.Context, r *runtime, m *checkpoint.Model, number 
 		return err
 	}
 	defer trainer.Close()
-	null := int32(len(m.Classes))
 	stage := fmt.Sprintf("denoiser, step %d", number)
 	return r.loop(ctx, stage, trainer, p.Training, func(step int, positions []int) ([]*tensors.Tensor, error) {
 		n := len(positions)
 		rng := drawSource(uint64(10+number), step, positions[0])
-		clean, labels, err := grids.draw(number<<32+step*p.BatchSize+positions[0], n)
+		clean, conditions, err := grids.draw(number<<32+step*p.BatchSize+positions[0], n)
 		if err != nil {
 			return nil, err
 		}
-		t, class := make([]int32, n), make([]int32, n)
+		t := make([]int32, n)
 		for i := range n {
 			t[i] = int32(rng.IntN(schedule.Steps()))
-			class[i] = int32(labels[i])
 			if rng.Float64() < p.LabelDrop {
-				class[i] = null
+				conditions[i] = condition{label: m.NullClass()}
 			}
 		}
 		g := grids.canvas.Grid
@@ -63,7 +61,23 @@ func trainDenoiser(ctx context.Context, r *runtime, m *checkpoint.Model, number 
 			tensors.FromFlatDataAndDimensions(clean, n, g, g, grids.canvas.Depth),
 			tensors.FromFlatDataAndDimensions(normals(rng, len(clean)), n, g, g, grids.canvas.Depth),
 			tensors.FromFlatDataAndDimensions(t, n),
-			tensors.FromFlatDataAndDimensions(class, n),
+			conditionTensor(m, conditions),
 		}, nil
 	})
+}
+
+// conditionTensor returns labels [n], or the tokens of captions [n, tokens].
+func conditionTensor(m *checkpoint.Model, conditions []condition) *tensors.Tensor {
+	if m.TextEncoder != nil {
+		texts := make([]string, len(conditions))
+		for i, c := range conditions {
+			texts[i] = c.caption
+		}
+		return tensors.FromFlatDataAndDimensions(m.Tokens(texts), len(texts), m.TextLength())
+	}
+	labels := make([]int32, len(conditions))
+	for i, c := range conditions {
+		labels[i] = int32(c.label)
+	}
+	return tensors.FromFlatDataAndDimensions(labels, len(labels))
 }

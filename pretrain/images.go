@@ -12,6 +12,14 @@ type images struct {
 	renderer *glyphs.Renderer
 	size     int
 	channels int
+
+	captioned bool // The images are drawn as their captions say.
+}
+
+// condition is what a denoiser is told of an image.
+type condition struct {
+	label   int
+	caption string // "" where images have none.
 }
 
 func newImages(o glyphs.Options) (*images, error) {
@@ -30,9 +38,15 @@ func newImages(o glyphs.Options) (*images, error) {
 }
 
 // draw returns image i as values in [-1, 1] on a padded canvas, appended to
-// dst, and its label.
-func (im *images) draw(dst []float32, i, padded int) ([]float32, int) {
-	pixels, label := im.renderer.Draw(i)
+// dst, and what is said of it.
+func (im *images) draw(dst []float32, i, padded int) ([]float32, condition) {
+	pixels := make([]byte, im.renderer.ImageSize())
+	var c condition
+	if im.captioned {
+		c.label, c.caption = im.renderer.DrawCaptioned(i, pixels)
+	} else {
+		c.label = im.renderer.DrawInto(i, pixels)
+	}
 	for y := range padded {
 		row := min(y, im.size-1) * im.size * im.channels
 		for x := range padded {
@@ -42,5 +56,5 @@ func (im *images) draw(dst []float32, i, padded int) ([]float32, int) {
 			}
 		}
 	}
-	return dst, label
+	return dst, c
 }

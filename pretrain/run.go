@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
@@ -21,7 +22,8 @@ type Options struct {
 	Workers  int // Calls to the backend at the same time. Zero means 1.
 	Report   func(Progress)
 
-	// Base, if not nil, lends its autoencoder instead of training one.
+	// Base, if not nil, lends its autoencoder instead of training one, and its
+	// UNet where the recipe continues it.
 	Base *checkpoint.Model
 }
 
@@ -43,6 +45,12 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, o Options) (*c
 	if c.ClassEmbedder > 0 {
 		m.ClassEmbedder = &checkpoint.ClassEmbedder{Entries: len(m.Classes) + 1, Channels: c.ClassEmbedder}
 	}
+	if c.TextEncoder != nil {
+		if m.TextEncoder, m.Tokenizer, err = c.text(m.Classes); err != nil {
+			return nil, err
+		}
+		m.Classes, im.captioned = nil, true
+	}
 	if c.Autoencoder != nil {
 		if m.Autoencoder, err = c.Autoencoder.config(); err != nil {
 			return nil, err
@@ -57,6 +65,14 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, o Options) (*c
 		return nil, err
 	}
 	m.Weights = nn.InitWeights(specs, rng)
+	if c.ContinueUNet {
+		if o.Base == nil {
+			return nil, fmt.Errorf("the recipe has continue_unet and no model lends its UNet; name one")
+		}
+		if err := lend(o.Base, pipeline.Component(m.Weights, "unet")); err != nil {
+			return nil, err
+		}
+	}
 	canvas, err := pipeline.NewCanvas(m, im.size, im.channels)
 	if err != nil {
 		return nil, err
@@ -80,17 +96,25 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, o Options) (*c
 	return m, nil
 }
 
+// lend copies the tensors of a model into those of the same names.
+func lend(from *checkpoint.Model, to *nn.Weights) error {
+	for _, t := range to.All() {
+		lent := from.Weights.Get(t.Name)
+		if lent == nil || !slices.Equal(lent.Shape, t.Shape) {
+			return fmt.Errorf("the model that lends has no tensor %q of shape %v", t.Name, t.Shape)
+		}
+		copy(t.Data, lent.Data)
+	}
+	return nil
+}
+
 // prepareLatents trains or borrows the autoencoder, sets its scaling from
 // public images, and encodes the pool that the denoiser trains on.
 func prepareLatents(ctx context.Context, r *runtime, c *Config, m *checkpoint.Model, base *checkpoint.Model, im *images, grids *gridSource) error {
 	vae := pipeline.Component(m.Weights, "vae")
 	if base != nil {
-		for _, t := range vae.All() {
-			from := base.Weights.Get(t.Name)
-			if from == nil || len(from.Data) != len(t.Data) {
-				return fmt.Errorf("base model's autoencoder has no tensor %q of shape %v", t.Name, t.Shape)
-			}
-			copy(t.Data, from.Data)
+		if err := lend(base, vae); err != nil {
+			return err
 		}
 	} else {
 		if err := trainAutoencoder(ctx, r, m.Autoencoder, vae, im, c.Autoencoder.Training, c.Autoencoder.KLWeight); err != nil {
@@ -103,7 +127,7 @@ func prepareLatents(ctx context.Context, r *runtime, c *Config, m *checkpoint.Mo
 		m.Autoencoder.LatentShift, m.Autoencoder.LatentScalingFactor = mean, 1/std
 	}
 	var err error
-	grids.pool, grids.labels, err = encodePool(ctx, r, m, vae, im, c.Autoencoder.Latents)
+	grids.pool, grids.conditions, err = encodePool(ctx, r, m, vae, im, c.Autoencoder.Latents)
 	return err
 }
 
@@ -113,32 +137,33 @@ type gridSource struct {
 	images    *images
 	canvas    pipeline.Canvas
 	unshuffle int
-	pool      []float32
-	labels    []int
+
+	pool       []float32
+	conditions []condition
 }
 
-// draw returns n UNet inputs and labels; from picks which.
-func (g gridSource) draw(from, n int) ([]float32, []int, error) {
+// draw returns n UNet inputs and what is said of them; from picks which.
+func (g gridSource) draw(from, n int) ([]float32, []condition, error) {
 	size := g.canvas.Size()
-	values, labels := make([]float32, 0, n*size), make([]int, n)
+	values, conditions := make([]float32, 0, n*size), make([]condition, n)
 	if g.pool != nil {
 		rng := rand.New(rand.NewPCG(3, uint64(from)))
 		for i := range n {
-			k := rng.IntN(len(g.labels))
+			k := rng.IntN(len(g.conditions))
 			values = append(values, g.pool[k*size:(k+1)*size]...)
-			labels[i] = g.labels[k]
+			conditions[i] = g.conditions[k]
 		}
-		return values, labels, nil
+		return values, conditions, nil
 	}
 	var pixels []float32
 	for i := range n {
-		pixels, labels[i] = g.images.draw(pixels, from+i, g.canvas.Padded)
+		pixels, conditions[i] = g.images.draw(pixels, from+i, g.canvas.Padded)
 	}
-	return g.canvas.ToGrid(pixels, g.unshuffle), labels, nil
+	return g.canvas.ToGrid(pixels, g.unshuffle), conditions, nil
 }
 
 // encodePool encodes n public images.
-func encodePool(ctx context.Context, r *runtime, m *checkpoint.Model, vae *nn.Weights, im *images, n int) ([]float32, []int, error) {
+func encodePool(ctx context.Context, r *runtime, m *checkpoint.Model, vae *nn.Weights, im *images, n int) ([]float32, []condition, error) {
 	const batch = 64
 	padded := paddedSize(im.size, m.Autoencoder.Factor())
 	program, err := nn.NewProgram(r.backend, nn.ProgramOptions{NN: nn.Options{Lowering: r.lowering}, Weights: vae,
@@ -151,16 +176,16 @@ func encodePool(ctx context.Context, r *runtime, m *checkpoint.Model, vae *nn.We
 	}
 	defer program.Close()
 	var pool []float32
-	var labels []int
+	var conditions []condition
 	for at := 0; at < n; at += batch {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
 		}
 		var pixels []float32
 		for i := range batch {
-			var label int
-			pixels, label = im.draw(pixels, 2<<40+at+i, padded)
-			labels = append(labels, label)
+			var c condition
+			pixels, c = im.draw(pixels, 2<<40+at+i, padded)
+			conditions = append(conditions, c)
 		}
 		out, err := program.Run(nil, tensors.FromFlatDataAndDimensions(pixels, batch, padded, padded, im.channels))
 		if err != nil {
@@ -176,5 +201,5 @@ func encodePool(ctx context.Context, r *runtime, m *checkpoint.Model, vae *nn.We
 			r.report(Progress{Stage: "encode public images", Step: at + batch, Steps: n})
 		}
 	}
-	return pool, labels, nil
+	return pool, conditions, nil
 }

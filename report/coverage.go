@@ -121,6 +121,7 @@ func (r *Run) covered() *Run {
 			c.Curves = append(c.Curves, s)
 		}
 	}
+	c.Audits = releasedAudits(r.Audits)
 	for _, f := range r.Facts {
 		if f.Covered.Releasable() {
 			c.Facts = append(c.Facts, f)

@@ -137,6 +137,33 @@ func (m *markdown) claim(v *view) {
 	m.table(v.Files)
 }
 
+// figures writes what the ledger paid for beside the training.
+func (m *markdown) figures(s *Statement) {
+	if len(s.Paid) == 0 {
+		return
+	}
+	m.line("\n## Figures about the private images")
+	m.line("\nNoisy, paid for in the ledger, and inside the claim.\n")
+	for _, f := range s.Paid {
+		m.line("- %s: %s (ledger entry %s). %s", f.Name, f.words(), f.LedgerEntry, f.Mechanism)
+	}
+}
+
+// words writes the value with its interval.
+func (f *Figure) words() string {
+	s := short(f.Value)
+	if len(f.Interval) == 2 {
+		s += " (95 %: " + short(f.Interval[0]) + " to " + short(f.Interval[1]) + ")"
+	}
+	for i, v := range f.PerClass {
+		if i == 0 {
+			s += "; per class"
+		}
+		s += " " + short(v)
+	}
+	return s
+}
+
 // limits writes what the claim does not say.
 func (m *markdown) limits(v *view) {
 	m.line("\n## Outside the claim")
@@ -153,6 +180,7 @@ func (s *Statement) Markdown() []byte {
 	var m markdown
 	m.heading(v)
 	m.claim(v)
+	m.figures(s)
 	m.limits(v)
 	return []byte(m.String())
 }
@@ -173,6 +201,7 @@ func (v *view) markdown() []byte {
 		m.line("\n## Utility")
 		m.table(v.Scores)
 		m.table(v.PerClass)
+		m.table(v.Subgroups)
 		m.WriteByte('\n')
 		for _, n := range v.Notes {
 			m.WriteString("- " + n.markdown() + "\n")
@@ -185,6 +214,7 @@ func (v *view) markdown() []byte {
 			fmt.Fprintf(&m, "- %s: %s\n", title.markdown(), escape(strings.TrimSpace(c.Summary+" "+c.Note)))
 		}
 	}
+	m.audits(v)
 	m.claim(v)
 	if len(v.Facts.Rows) > 0 {
 		m.line("\n## Cost")

@@ -22,7 +22,7 @@ type Run struct {
 	Version string    `json:"version"` // Of the software, with its commit.
 	Created time.Time `json:"created"`
 
-	Method         string   `json:"method"`            // "attention", "loda" or "full".
+	Method         string   `json:"method"`            // "attention", "loda", "lora" or "full".
 	Base           string   `json:"base"`              // Name of the public base model.
 	BaseProvenance string   `json:"base_provenance"`   // What it was trained on, and its licence.
 	Weights        []Weight `json:"weights,omitempty"` // Every weight file that went in.
@@ -45,6 +45,7 @@ type Run struct {
 	Neighbors  *Picture `json:"neighbors,omitempty"`   // Synthetic images beside the nearest public ones.
 	Scores     []Score  `json:"scores,omitempty"`      // The first one is the headline.
 	Curves     []Curve  `json:"curves,omitempty"`
+	Audits     []Audit  `json:"audits,omitempty"`
 	Facts      []Fact   `json:"facts,omitempty"` // Time per stage, peak memory, backend, machine.
 }
 
@@ -114,12 +115,23 @@ type Score struct {
 	Seeds       int       `json:"seeds,omitempty"`     // Repetitions that Value is the mean of. Zero: not repeated.
 	Tests       int       `json:"tests,omitempty"`     // Images that a Fraction is a share of. Zero: no interval is given.
 	PerClass    []float64 `json:"per_class,omitempty"` // In the order of Run.Classes.
+	Interval    []float64 `json:"interval,omitempty"`  // Low and high end, of 95 %, where it is not Wilson's. Empty: not given.
 	Scale       Scale     `json:"scale,omitempty"`
 	TrainedOn   string    `json:"trained_on,omitempty"`
 	TestedOn    string    `json:"tested_on,omitempty"`
 	Note        string    `json:"note,omitempty"`
 	Covered     Coverage  `json:"covered"`
 	LedgerEntry string    `json:"ledger_entry,omitempty"` // What of the row that paid, if Covered is Paid.
+
+	Subgroups []Subgroup `json:"subgroups,omitempty"` // Parts of the test images. As covered as the score.
+}
+
+// Subgroup is a score on a part of the test images, in the scale of its score.
+type Subgroup struct {
+	Name   string  `json:"name"`
+	Value  float64 `json:"value"`
+	Spread float64 `json:"spread,omitempty"`
+	Tests  int     `json:"tests,omitempty"`
 }
 
 // Curve is a line chart. Do not pass epsilon here: [Claim.Spent] is for it.
@@ -186,6 +198,11 @@ func (r *Run) Validate() error {
 			return fmt.Errorf("curve %q: %w", c.Title, err)
 		}
 	}
+	for _, a := range r.Audits {
+		if err := a.validate(r); err != nil {
+			return fmt.Errorf("audit %q: %w", a.Name, err)
+		}
+	}
 	for _, f := range r.Facts {
 		if err := r.checkCoverage(f.Covered, f.LedgerEntry); err != nil {
 			return fmt.Errorf("fact %q: %w", f.Name, err)
@@ -206,11 +223,19 @@ func (s *Score) validate(r *Run) error {
 			return fmt.Errorf("value is %g, want 0 to 1; set Scale to Plain for other numbers", v)
 		}
 	}
+	if n := len(s.Interval); n != 0 && (n != 2 || !(s.Interval[0] <= s.Value && s.Value <= s.Interval[1]) || !finite(s.Interval[0]) || !finite(s.Interval[1])) {
+		return fmt.Errorf("interval is %v, want two ends around the value %g", s.Interval, s.Value)
+	}
 	if s.Tests < 0 {
 		return fmt.Errorf("number of tests is %d, want positive, or 0 for not given", s.Tests)
 	}
 	if s.Scale != Fraction && s.Scale != Plain {
 		return fmt.Errorf("scale is %q, want %q or %q", s.Scale, Fraction, Plain)
+	}
+	for _, g := range s.Subgroups {
+		if g.Name == "" || !finite(g.Value) || !finite(g.Spread) || g.Tests < 0 || s.Scale == Fraction && !(g.Value >= 0 && g.Value <= 1) {
+			return fmt.Errorf("subgroup %q has value %g ± %g of %d tests, want a name and finite numbers", g.Name, g.Value, g.Spread, g.Tests)
+		}
 	}
 	if n := len(s.PerClass); n != 0 && n != len(r.Classes) {
 		return fmt.Errorf("has %d per-class values for %d classes, want one for each", n, len(r.Classes))

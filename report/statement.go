@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/scumble-dp/scumble/accountant"
@@ -31,6 +32,7 @@ type Statement struct {
 	Meaning      *Meaning     `json:"meaning,omitempty"` // Missing unless guaranteed.
 	Mechanism    Mechanism    `json:"mechanism"`
 	Ledger       Ledger       `json:"ledger"`
+	Paid         []Figure     `json:"paid_figures,omitempty"`
 	Provenance   []Weight     `json:"weights"`
 	Base         Item         `json:"base"` // Name and provenance.
 	PublicInputs []Item       `json:"public_inputs"`
@@ -84,6 +86,28 @@ type Mechanism struct {
 	TotalParameters     int     `json:"total_parameters"`
 }
 
+// Figure is a noisy number about private images that the ledger paid for, and that
+// the claim covers.
+type Figure struct {
+	Name        string    `json:"name"`
+	Value       float64   `json:"value"`
+	Interval    []float64 `json:"interval,omitempty"`
+	PerClass    []float64 `json:"per_class,omitempty"`
+	LedgerEntry string    `json:"ledger_entry"` // What of the row that paid.
+	Mechanism   string    `json:"mechanism"`    // With its sensitivity, and why.
+}
+
+// figures lists what the ledger paid for.
+func (r *Run) figures() []Figure {
+	var all []Figure
+	for _, s := range r.Scores {
+		if s.Covered == Paid {
+			all = append(all, Figure{Name: s.Name, Value: s.Value, Interval: s.Interval, PerClass: s.PerClass, LedgerEntry: s.LedgerEntry, Mechanism: s.Note})
+		}
+	}
+	return all
+}
+
 // ConfigDigest names the config of the run by its hash.
 type ConfigDigest struct {
 	File   string `json:"file"`
@@ -112,7 +136,7 @@ func (r *Run) Statement() *Statement {
 			Adversary: fmt.Sprintf("Knows everything released, this software, and all private data but one %s; has unlimited time and computers.", c.unit()),
 			Released:  "The final weights and what is computed from them. The accounting covers every noisy update on the way as well.",
 			Accesses: "The ledger lists every computation on the private data whose result was used, with the noise it got. " +
-				"Sampling of images, choice of samples, this statement and the report read the released model and public inputs only.",
+				"Sampling of images, choice of samples, this statement and the report read the released model, public inputs and those results only.",
 			Unit:        c.unit(),
 			Neighboring: c.Neighboring,
 			Meaning:     neighboringWords(c.Neighboring, c.unit()),
@@ -133,6 +157,7 @@ func (r *Run) Statement() *Statement {
 			TotalParameters:     r.TotalParameters,
 		},
 		Ledger:       r.Ledger,
+		Paid:         r.figures(),
 		Provenance:   append([]Weight{}, r.Weights...),
 		Base:         Item{Name: r.Base, Value: r.BaseProvenance},
 		PublicInputs: append([]Item{}, r.PublicInputs...),
@@ -181,6 +206,7 @@ func (r *Run) outside() []string {
 		"The public base model and its training data. They are protected by nothing here.",
 		"What was declared public is not protected.",
 		tuning,
+		"Evaluations on private data that the ledger does not list. Their figures, and logs of the run, are not part of this release.",
 		"Other releases from the same private data. Their budgets add up; the ledger of the data set holds what scumble knows of.",
 		"Side channels: run time, memory and power of the training machine, and the file system of its owner.",
 		"Equal quality for all groups. Differential privacy costs small groups more; look at the values per class.",
@@ -222,6 +248,11 @@ func (s *Statement) Check() error {
 		return errors.New("the words for neighbouring data do not say what the relation is")
 	case !s.Meaning.near(meaning(b.Epsilon, b.Delta)):
 		return errors.New("the meaning given is not that of the claim")
+	}
+	for _, f := range s.Paid {
+		if !slices.ContainsFunc(s.Ledger.Rows, func(row LedgerRow) bool { return row.What == f.LedgerEntry }) {
+			return fmt.Errorf("figure %q is paid for by ledger entry %q, which is not listed", f.Name, f.LedgerEntry)
+		}
 	}
 	for _, w := range s.Provenance {
 		if !w.Public && !w.Charged {

@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,4 +104,54 @@ func TestWilson(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A figure that was paid for is in the statement with its mechanism, in words
+// too, and only with the ledger entry that paid.
+func TestStatementHoldsWhatWasPaidFor(t *testing.T) {
+	s := sampleRun(t).Statement()
+	if len(s.Paid) != 1 || s.Paid[0].Value != 0.918 || s.Paid[0].LedgerEntry != "noisy accuracy" || !strings.Contains(s.Paid[0].Mechanism, "sensitivity is 1") {
+		t.Fatalf("statement has figures %+v, want the noisy accuracy alone", s.Paid)
+	}
+	if err := s.Check(); err != nil {
+		t.Error(err)
+	}
+	words := string(s.Markdown())
+	for _, want := range []string{"noisy accuracy: 0.918 (95 %: 0.899 to 0.934)", "sensitivity is 1", "inside the claim"} {
+		if !strings.Contains(words, want) {
+			t.Errorf("statement.md lacks %q", want)
+		}
+	}
+	s.Paid[0].LedgerEntry = "another"
+	if err := s.Check(); err == nil || !strings.Contains(err.Error(), "which is not listed") {
+		t.Errorf("figure that nobody paid for: error is %v", err)
+	}
+}
+
+// The items of the reporting checklist (Ponomareva et al. 2023, section 5.3; NIST
+// SP 800-226) are there, none of them empty.
+func TestStatementHoldsTheChecklist(t *testing.T) {
+	s := sampleRun(t).Statement()
+	for item, ok := range map[string]bool{
+		"setting, trust and adversary":     s.Setting.Model != "" && s.Setting.Adversary != "" && s.Setting.Released != "" && s.Setting.Accesses != "",
+		"unit and neighbouring data":       s.Setting.Unit == "image" && s.Setting.Neighboring != 0 && s.Setting.Meaning != "",
+		"whether the number is public":     s.Setting.Examples == 8000,
+		"mechanism as it ran":              s.Mechanism.Sampler != "" && s.Mechanism.Noise != "" && s.Mechanism.NoiseMultiplier > 0 && s.Mechanism.Steps == 400 && s.Mechanism.ClippingNorm > 0,
+		"accountant with slack and mesh":   s.Bound.Accountant != "" && s.Bound.Slack > 0 && s.Bound.Mesh > 0,
+		"tightness and Rényi curve":        s.Bound.EpsilonLower > 0 && len(s.Bound.RDP) > 0,
+		"tuning runs":                      slices.ContainsFunc(s.Outside, func(o string) bool { return strings.Contains(o, "training runs on the same private data") }),
+		"evaluation on private data":       slices.ContainsFunc(s.Outside, func(o string) bool { return strings.Contains(o, "Evaluations on private data") }),
+		"public data":                      slices.ContainsFunc(s.Outside, func(o string) bool { return strings.Contains(o, "public base model") }),
+		"side channels and several images": slices.ContainsFunc(s.Outside, func(o string) bool { return strings.Contains(o, "Side channels") }) && slices.ContainsFunc(s.Outside, func(o string) bool { return strings.Contains(o, "appears in several") }),
+		"small groups":                     slices.ContainsFunc(s.Outside, func(o string) bool { return strings.Contains(o, "small groups") }),
+		"randomness and floating point":    len(s.Assumptions) >= 5,
+		"software and config":              strings.Contains(s.Software, "commit") && len(s.Config.SHA256) == 64,
+		"every input weight":               len(s.Provenance) == 2 && s.Provenance[0].SHA256 != "" && s.Provenance[0].Licence != "" && s.Provenance[0].TrainedOn != "",
+		"meaning in plain words":           s.Meaning.Tier != "" && len(s.Meaning.Membership) == 2 && s.Meaning.OddsFactor > 1,
+		"ledger":                           s.Ledger.Head != "" && len(s.Ledger.Rows) == 2,
+	} {
+		if !ok {
+			t.Errorf("statement lacks %s", item)
+		}
+	}
 }

@@ -32,6 +32,7 @@ type view struct {
 	Scores     table
 	Notes      []cell // On scores.
 	PerClass   table
+	Subgroups  table
 	Mechanism  table
 	Accounting table
 	Ledger     table
@@ -40,6 +41,8 @@ type view struct {
 	Facts      table
 	Files      table
 	Charts     []chart
+	Audits     []table
+	AuditNotes []cell
 	Uncovered  int // Numbers that are marked.
 	Created    string
 	MethodName string
@@ -93,6 +96,7 @@ func newView(r *Run, e edition) (*view, error) {
 	}
 	v.addScores()
 	v.addCurves()
+	v.addAudits()
 	v.addTables()
 	return v, nil
 }
@@ -119,6 +123,8 @@ func methodName(method string) string {
 		return "attention fine-tuning with DP-SGD (DP-LDM)"
 	case "loda":
 		return "low-dimensional adapters with DP-SGD (DP-LoDA)"
+	case "lora":
+		return "low-rank adapters with DP-SGD (DP-LoRA)"
 	case "full":
 		return "full fine-tuning with DP-SGD"
 	default:
@@ -237,6 +243,7 @@ func (v *view) addPictures() error {
 func (v *view) addScores() {
 	v.Scores = table{Caption: "Utility", Head: []cell{text("Measure"), number("Value"), number("95 % interval"), text("Trained on"), text("Tested on"), text("Basis")}}
 	v.PerClass = table{Caption: "Utility per class", Head: []cell{text("Class")}}
+	v.Subgroups = table{Caption: "Utility per subgroup of the test images", Head: []cell{text("Subgroup"), text("Measure"), number("Value"), number("95 % interval")}}
 	for _, class := range v.Run.Classes {
 		v.PerClass.row(text(class))
 	}
@@ -256,6 +263,10 @@ func (v *view) addScores() {
 		}
 		if s.Scale == Fraction {
 			v.Bars = append(v.Bars, bar{Name: s.Name, Value: percent(s.Value), Percent: strconv.FormatFloat(100*s.Value, 'f', 2, 64), Uncovered: marked})
+		}
+		for _, g := range s.Subgroups {
+			part := Score{Value: g.Value, Scale: s.Scale, Tests: g.Tests}
+			v.Subgroups.row(cell{Text: g.Name, Marked: marked}, text(s.Name), number(s.format(g.Value)), number(part.interval()))
 		}
 		if len(s.PerClass) == 0 {
 			continue
@@ -284,6 +295,9 @@ func (v *view) addScores() {
 // of a share of the test images: what it would be on all images of their kind.
 // The chance in training a classifier is not in it; that is what Spread is for.
 func (s *Score) interval() string {
+	if len(s.Interval) == 2 {
+		return s.format(s.Interval[0]) + " to " + s.format(s.Interval[1])
+	}
 	if s.Scale != Fraction || s.Tests < 1 {
 		return "–"
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"unsafe"
 )
 
 // DType is the type of a tensor's elements, named as in the file.
@@ -51,6 +52,9 @@ func (d DType) bits() (int64, bool) {
 	return n, ok
 }
 
+// littleEndian says whether this machine keeps numbers as the format does.
+var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
+
 // Float32s returns the values as float32. F64 is rounded to nearest; integers
 // and BOOL are converted where float32 holds them exactly, and are an error
 // where it does not.
@@ -60,6 +64,12 @@ func (t *Tensor) Float32s() ([]float32, error) {
 	}
 	size := t.DType.Size()
 	out := make([]float32, len(t.Data)/size)
+	if t.DType == F32 && littleEndian {
+		if len(out) > 0 { // The same bytes: a copy at the speed of memory.
+			copy(unsafe.Slice((*byte)(unsafe.Pointer(&out[0])), len(t.Data)), t.Data)
+		}
+		return out, nil
+	}
 	le := binary.LittleEndian
 	for i := range out {
 		b := t.Data[i*size : (i+1)*size]

@@ -49,6 +49,7 @@ type File struct {
 	values io.ReaderAt // The values begin at start.
 	start  int64
 	header *header
+	mapped []byte // All values, where the file is mapped into memory; else nil.
 	close  func() error
 }
 
@@ -69,6 +70,10 @@ func Open(path string) (*File, error) {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	out.close = f.Close
+	if data, unmap, err := mapFile(f, info.Size()); err == nil {
+		out.mapped = data[out.start:]
+		out.close = func() error { return errors.Join(unmap(), f.Close()) }
+	}
 	return out, nil
 }
 
@@ -138,6 +143,17 @@ func (f *File) Tensor(name string) (Tensor, error) {
 		return Tensor{}, fmt.Errorf("read tensor %q: %w", name, err)
 	}
 	return t, nil
+}
+
+// View is Tensor without a copy: where the file is mapped into memory, Data is
+// that memory, which must not be written to and ends with Close. It must not
+// be used where somebody may cut the file short meanwhile.
+func (f *File) View(name string) (Tensor, error) {
+	e, ok := f.header.entries[name]
+	if !ok || f.mapped == nil || e.dtype.Size() == 0 {
+		return f.Tensor(name)
+	}
+	return Tensor{Name: name, DType: e.dtype, Shape: slices.Clone(e.shape), Data: f.mapped[e.begin:e.end:e.end]}, nil
 }
 
 // Read reads all tensors of a file, in the order of their values, and its

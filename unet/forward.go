@@ -174,6 +174,10 @@ func (c *Config) checkInputs(in Inputs) {
 	}
 }
 
+// ContextWidth returns the channels of the context that the network takes, 0 if
+// no block attends to one.
+func (c *Config) ContextWidth() int { return c.contextWidth() }
+
 // contextWidth returns the width of the context, 0 if no block attends to one.
 func (c *Config) contextWidth() int {
 	for _, b := range c.blocks() {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/scumble-dp/scumble/bench"
 	"github.com/scumble-dp/scumble/dpsgd"
+	"github.com/scumble-dp/scumble/nn"
 )
 
 func newBench() *cobra.Command {
@@ -28,7 +29,7 @@ backends and versions compare. It opens no data.`,
 func newBenchStep() *cobra.Command {
 	var flags sessionFlags
 	var o bench.StepOptions
-	var set, engine string
+	var set, engine, compute string
 	c := &cobra.Command{
 		Use:   "step",
 		Short: "Time a private training step beside an ordinary one",
@@ -40,12 +41,12 @@ Workloads: pixel is a UNet of 6.8 million parameters on 32x32 images, latent one
 of 24.5 million on 8x8x4 latents. Trainable sets: full, attention (modules and
 class embedding), lora and loda (rank 4), none (the ordinary step alone).
 
-The figure of memory is that of the whole process; --private-only leaves the
-ordinary step out.`,
+The figure of memory is that of the whole process: --private-only leaves the
+ordinary step out, and an --engine that is named the trials of auto.`,
 		Example: "  scumble bench step --workload latent --trainable attention --batch 256 --json",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			o.Set, o.Engine = bench.Set(set), dpsgd.Method(engine)
+			o.Set, o.Engine, o.Compute = bench.Set(set), dpsgd.Method(engine), nn.Precision(compute)
 			if err := checkBench(&o); err != nil {
 				return misuse(err)
 			}
@@ -55,6 +56,7 @@ ordinary step out.`,
 			}
 			defer s.close()
 			o.Workers, o.Lowering = s.workers, s.lowering
+			o.TuneCache = tuneCache()
 			o.Report = func(what string) { s.talk.progress(false, "%s", what) }
 			r, err := bench.Step(c.Context(), s.backend, o)
 			s.talk.endLine()
@@ -62,6 +64,9 @@ ordinary step out.`,
 				return err
 			}
 			r.Backend = s.info.Name
+			if r.Choice != nil {
+				s.talk.say("engine: %s", r.Choice)
+			}
 			if flags.json {
 				return printJSON(c, r)
 			}
@@ -76,7 +81,8 @@ ordinary step out.`,
 	f.IntVar(&o.Batch, "batch", 64, "`EXAMPLES` of a step")
 	f.IntVar(&o.Multiplicity, "multiplicity", 1, "`DRAWS` of noise and timestep per example")
 	f.IntVar(&o.Rounds, "rounds", 3, "timed steps of each kind, a `COUNT`")
-	f.StringVar(&engine, "engine", "", "how gradients are clipped, a `METHOD`: book-keeping or loop; empty is the default")
+	f.StringVar(&engine, "engine", string(dpsgd.Auto), "how gradients are clipped, a `METHOD`: book-keeping, loop, or auto for the faster one")
+	f.StringVar(&compute, "compute", string(nn.Float32), "`PRECISION` of the private step's dense products: float32 or bfloat16")
 	f.IntVar(&o.PhysicalBatch, "physical-batch", 0, "`EXAMPLES` per call, or the next divisor of the batch below; 0 is 64 draws")
 	f.BoolVar(&o.PrivateOnly, "private-only", false, "leave the ordinary step out: for the memory of the private one")
 	flags.add(c)
@@ -109,6 +115,9 @@ func printStep(c *cobra.Command, r *bench.StepResult) {
 	}
 	fmt.Fprintf(out, "%-12s %d of %d parameters, %d examples of %d draws, %d examples a call, backend %s\n",
 		"workload", r.TrainableParameters, r.Parameters, r.Batch, r.Multiplicity, r.PhysicalBatch, r.Backend)
+	if r.Engine != "" {
+		fmt.Fprintf(out, "%-12s %s\n", "engine", r.Engine)
+	}
 	fmt.Fprintf(out, "%-12s %.1f GFLOP a step, %.1f GFLOP/s; first call %.1f s; peak memory %d MiB\n",
 		"speed", r.GFLOPPerStep, r.GFLOPS, r.CompileSeconds, r.PeakRSS>>20)
 }

@@ -9,8 +9,8 @@ import (
 // commands builds each verb, in the order of the help text: the main job
 // first.
 var commands = []func() *cobra.Command{
-	newDemo, newPlan, newPretrain, newFinetune, newSample, newEval, newReport, newVerify, newSign, newExport,
-	newAccount, newCalibrate, newLedger, newData, newBench, newBackend, newDoctor, newVersion,
+	newDemo, newPlan, newPretrain, newImport, newPull, newFinetune, newSample, newEval, newAudit, newReport, newVerify, newSign, newExport,
+	newAccount, newCalibrate, newLedger, newData, newParity, newBench, newBackend, newDoctor, newVersion,
 }
 
 // printJSON writes one JSON object to standard output.

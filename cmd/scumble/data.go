@@ -89,13 +89,14 @@ type setFacts struct {
 	Size     int      `json:"size"` // Pixels.
 	Channels int      `json:"channels"`
 	Classes  []string `json:"classes"`
-	Counts   []int    `json:"counts,omitempty"` // Images of each class.
+	Counts   []int    `json:"counts,omitempty"`   // Images of each class.
+	Captions bool     `json:"captions,omitempty"` // Each image has a text, and no class.
 }
 
 func factsOf(path, form string, s *dataset.Set) setFacts {
 	f := setFacts{
 		Path: path, Form: form, Images: s.Len(), Size: s.Width, Channels: s.Channels,
-		Classes: s.Classes, Counts: make([]int, len(s.Classes)),
+		Classes: s.Classes, Counts: make([]int, len(s.Classes)), Captions: s.Captions != nil,
 	}
 	for _, l := range s.Labels {
 		f.Counts[l]++
@@ -111,6 +112,10 @@ func (f setFacts) print(c *cobra.Command) {
 	}
 	fmt.Fprintf(out, "path      %s (%s)\n", f.Path, f.Form)
 	fmt.Fprintf(out, "images    %d, %dx%d pixels, %s\n", f.Images, f.Size, f.Size, colour)
+	if f.Captions {
+		fmt.Fprintf(out, "captions  one for each image\n")
+		return
+	}
 	fmt.Fprintf(out, "classes   %d: %s\n", len(f.Classes), strings.Join(f.Classes, " "))
 	if f.Counts == nil {
 		return
@@ -198,7 +203,9 @@ func newDataConvert() *cobra.Command {
 		Long: `convert reads the data set IN and writes OUT in the other form: class folders of
 PNG images from IDX files, IDX files from class folders. IDX knows classes by
 number only; the names are printed in the order of the numbers, and --classes
-gives them back.
+gives them back. --to captions writes white characters on black as a folder with
+metadata.jsonl, in which each has a caption that says what is seen, such as "a
+bold seven, tilted left", to try out models that take text.
 
 OUT is not more open to other users of the machine than IN.`,
 		Example: "  scumble data convert photos photos-idx",
@@ -214,8 +221,8 @@ OUT is not more open to other users of the machine than IN.`,
 			if to == "" {
 				to = map[string]string{"folder": "idx", "idx": "folder"}[from]
 			}
-			if to != "folder" && to != "idx" {
-				return misuse(fmt.Errorf("--to is %q, want folder or idx", to))
+			if to != "folder" && to != "idx" && to != "captions" {
+				return misuse(fmt.Errorf("--to is %q, want folder, idx or captions", to))
 			}
 			if inside, err := within(out, in); err != nil || inside {
 				return misuse(errors.Join(err, fmt.Errorf("%s lies in %s, want a place outside the data set", out, in)))
@@ -226,6 +233,14 @@ OUT is not more open to other users of the machine than IN.`,
 			set, err := dataset.Open(in, o)
 			if err != nil {
 				return err
+			}
+			if set.Captions != nil {
+				return invalid(fmt.Errorf("%s has captions, which no form of convert keeps", in))
+			}
+			if to == "captions" {
+				if err := describe(set); err != nil {
+					return err
+				}
 			}
 			err = place(c.Context(), out, force, func(path string) error {
 				if err := writeSet(path, to, o.Split, set); err != nil {
@@ -247,7 +262,7 @@ OUT is not more open to other users of the machine than IN.`,
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	f.StringVar(&to, "to", "", "`FORM` of OUT: folder or idx (default the one that IN is not)")
+	f.StringVar(&to, "to", "", "`FORM` of OUT: folder or idx (default the one that IN is not), or captions")
 	f.StringSliceVar(&r.classes, "classes", nil, "`NAMES` of the classes of IDX files, in the order of the numbers: cat,dog,owl")
 	f.IntVar(&r.channels, "channels", 0, "`COUNT` of channels, 1 (grey) or 3 (colour); others are converted (default that of the first image)")
 	r.addSplit(c)

@@ -28,6 +28,13 @@ type evaluating struct {
 	features, hash    string
 	resize            string
 	options           eval.FidelityOptions
+	wrn               string
+	geometry          eval.Geometry // Of wrn.
+	subgroups         []string
+	protocol          string
+	benchmark         eval.Protocol
+	nets              string
+	paid              paidFlags
 }
 
 func newEval() *cobra.Command {
@@ -43,22 +50,29 @@ func newEval() *cobra.Command {
 
 on the features of a network, under the names of torch-fidelity, and the accuracy
 on the reference images of classifiers that are trained on the synthetic ones:
-cnn, mlp, logistic, knn, nearest-mean, lda.
+cnn, mlp, logistic, wrn, resnet and resnext by steps; knn, nearest-mean and lda at once.
+--protocol dpimagebench trains those of DPImageBench the way it does, on 60,000 images.
 
 SYNTHETIC and REAL are folders of class folders, or IDX files. They may also be
 two .npy or .npz files of features, or REAL a .npz of "mu" and "sigma" for fid.
 
 --features takes the small network that scumble carries (glyphs), which is for 28
-to 64 pixels and fits characters best, or a safetensors file of the Inception v3
-of FID, named by its SHA-256. Scores by different networks, resizings or numbers
+to 64 pixels and fits characters best, or a safetensors or ONNX file of the Inception
+v3 of FID, named by its SHA-256. Scores by different networks, resizings or numbers
 of images cannot be compared; --json tells them all.
 
 A figure computed from private reference images is not covered by the privacy
 claim: it says so, and in a run directory it stays in private/. With
---reference-public the figures go into release/evaluation.json too.`,
-		Example: "  scumble eval runs/clinic --reference clinic-test --classifiers cnn,knn --seeds 3",
-		Args:    arguments(cobra.ExactArgs(1)),
-		RunE:    func(c *cobra.Command, args []string) error { return e.run(c, args[0]) },
+--reference-public the figures go into release/evaluation.json too.
+
+--paid buys one figure about private images (those of --reference, or without it those
+that the run was trained on): Gaussian noise of --paid-noise images is added, the ledger
+is charged first, and release and claim are written again. It needs budget that
+privacy.reserve of the config kept back; exit code 4 says that there is too little.`,
+		Example: `  scumble eval runs/clinic --reference clinic-test --classifiers cnn,knn --seeds 3
+  scumble eval runs/clinic --paid histogram --paid-noise 20`,
+		Args: arguments(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error { return e.run(c, args[0]) },
 	}
 	f := c.Flags()
 	f.SortFlags = false
@@ -67,14 +81,22 @@ claim: it says so, and in a run directory it stays in private/. With
 	f.BoolVar(&e.public, "reference-public", false, "declare the reference images public")
 	f.StringSliceVar(&e.metrics, "metrics", []string{"all"}, "`NAMES` of metrics: fid,kid,is,prc,dc,fld, or all, or none")
 	f.StringSliceVar(&e.classifiers, "classifiers", []string{"cnn"}, "`NAMES` of classifiers, or all, or none")
+	f.StringVar(&e.wrn, "wrn", "10-1", "`DEPTH-WIDTH` of classifier wrn; DPImageBench's is 40-4")
+	f.StringArrayVar(&e.subgroups, "subgroup", nil, "`NAME=PATH` of reference images to score by themselves too; may be repeated")
 	f.IntVar(&e.seeds, "seeds", 1, "`COUNT` of times that each classifier is trained")
 	f.Uint64Var(&e.seed, "seed", 1, "`NUMBER` that decides the classifiers' starts and batches; the first of --seeds")
-	f.StringVar(&e.features, "features", "glyphs", "what gives features: glyphs, or the `FILE` of an Inception v3 in safetensors")
+	f.StringVar(&e.features, "features", "glyphs", "what gives features: glyphs, or the `FILE` (safetensors, ONNX) of Inception v3")
 	f.StringVar(&e.hash, "features-sha256", "", "SHA-256 that the file of --features must have, in `HEX`")
 	f.StringVar(&e.resize, "resize", "clean", "`WAY` to resize for Inception: clean, tensorflow (torch-fidelity) or pytorch")
 	f.IntVar(&e.options.KID.Subsets, "kid-subsets", 100, "`COUNT` of subsets of kid")
 	f.IntVar(&e.options.KID.SubsetSize, "kid-subset-size", 0, "`IMAGES` in each (default 1000, or all of the smaller set)")
 	f.IntVar(&e.options.Neighbours, "neighbours", 3, "`COUNT` of nearest neighbours of prc; DPImageBench takes 4")
+	f.StringVar(&e.protocol, "protocol", "", "`NAME` of a benchmark's way to score: dpimagebench")
+	f.IntVar(&e.benchmark.Images, "protocol-images", 0, "synthetic `IMAGES` that it takes (default 60000), a twelfth to choose the epoch")
+	f.IntVar(&e.benchmark.Epochs, "protocol-epochs", 0, "`COUNT` of its epochs (default 50)")
+	f.IntVar(&e.benchmark.BatchSize, "protocol-batch", 0, "`IMAGES` in its updates (default 256)")
+	f.StringVar(&e.nets, "protocol-nets", "full", "`SIZE` of its networks: full (ResNet-110, WRN-40-4, ResNeXt-29) or small")
+	e.paid.add(c)
 	e.session.add(c)
 	c.AddCommand(newEvalNetwork())
 	return c
@@ -83,6 +105,9 @@ claim: it says so, and in a run directory it stays in private/. With
 func (e *evaluating) run(c *cobra.Command, path string) error {
 	if err := e.check(path); err != nil {
 		return err
+	}
+	if e.paid.kind != "" {
+		return e.pay(c, path)
 	}
 	start := time.Now()
 	run := ""
@@ -98,6 +123,9 @@ func (e *evaluating) run(c *cobra.Command, path string) error {
 	}
 	if errors.Is(err, eval.ErrInvalid) {
 		return invalid(err)
+	}
+	if err != nil && e.session.json && !e.public {
+		err = e.concealAll(err)
 	}
 	if err != nil {
 		return err
@@ -118,7 +146,7 @@ func (e *evaluating) run(c *cobra.Command, path string) error {
 
 // check refuses flags that contradict each other before anything is read.
 func (e *evaluating) check(path string) error {
-	if e.reference == "" {
+	if e.reference == "" && e.paid.kind == "" {
 		return misuse(fmt.Errorf("--reference is missing, want a folder of class folders or IDX files"))
 	}
 	if e.seeds < 1 || e.seeds > 100 {
@@ -149,14 +177,49 @@ func (e *evaluating) check(path string) error {
 	if e.classifiers, err = choose("--classifiers", e.classifiers, all); err != nil {
 		return err
 	}
+	if err := e.checkNetworks(); err != nil {
+		return err
+	}
+	if err := e.paid.check(e); err != nil {
+		return err
+	}
 	if !slices.Contains(eval.Resizes(), eval.Resize(e.resize)) {
 		return misuse(fmt.Errorf("--resize is %q, want one of %q", e.resize, eval.Resizes()))
 	}
-	if eval.IsFeatureFile(path) != eval.IsFeatureFile(e.reference) {
+	if e.reference != "" && eval.IsFeatureFile(path) != eval.IsFeatureFile(e.reference) {
 		return misuse(fmt.Errorf("%s and %s: want two files of features or two sets of images", path, e.reference))
 	}
 	if e.features == "glyphs" && e.hash != "" {
 		return misuse(errors.New("--features-sha256 names a file, but --features is the network that scumble carries; give --features FILE"))
+	}
+	return nil
+}
+
+// checkNetworks reads the sizes of networks and the names of subgroups.
+func (e *evaluating) checkNetworks() error {
+	if n, err := fmt.Sscanf(e.wrn+"\n", "%d-%d\n", &e.geometry.Depth, &e.geometry.Width); n != 2 || err != nil || e.geometry.Depth < 10 || e.geometry.Depth%6 != 4 || e.geometry.Width < 1 || e.geometry.Width > 16 {
+		return misuse(fmt.Errorf("--wrn is %q, want a depth of 6n+4 and a width of 1 to 16, such as 10-1 or 40-4", e.wrn))
+	}
+	b := &e.benchmark
+	switch {
+	case e.protocol != "" && e.protocol != "dpimagebench":
+		return misuse(fmt.Errorf("--protocol is %q, want dpimagebench", e.protocol))
+	case e.protocol == "" && (b.Images != 0 || b.Epochs != 0 || b.BatchSize != 0 || e.nets != "full"):
+		return misuse(errors.New("--protocol-images, -epochs, -batch and -nets go with --protocol"))
+	case b.Images < 0 || b.Epochs < 0 || b.BatchSize < 0:
+		return misuse(fmt.Errorf("--protocol-images is %d, -epochs %d, -batch %d, want none below 0; 0 is the benchmark's", b.Images, b.Epochs, b.BatchSize))
+	case e.nets != "full" && e.nets != "small":
+		return misuse(fmt.Errorf("--protocol-nets is %q, want full or small", e.nets))
+	case e.nets == "small":
+		b.Geometries = map[eval.Classifier]eval.Geometry{} // Each its own default.
+	}
+	seen := map[string]bool{}
+	for _, g := range e.subgroups {
+		name, path, ok := strings.Cut(g, "=")
+		if !ok || name == "" || path == "" || seen[name] {
+			return misuse(fmt.Errorf("--subgroup is %q, want NAME=PATH, each name once", g))
+		}
+		seen[name] = true
 	}
 	return nil
 }
@@ -223,10 +286,20 @@ func (e *evaluating) compareImages(c *cobra.Command, path string) (*evaluation, 
 	if err != nil {
 		return nil, err
 	}
-	test, err := dataset.Open(e.reference, dataset.Options{Size: train.Height, Channels: train.Channels, Classes: train.Classes,
-		AllowEmpty: true, Labels: e.labels, Split: dataset.Test})
+	like := dataset.Options{Size: train.Height, Channels: train.Channels, Classes: train.Classes, AllowEmpty: true, Labels: e.labels, Split: dataset.Test}
+	test, err := dataset.Open(e.reference, like)
 	if err != nil {
 		return nil, err
+	}
+	var subgroups []eval.Subgroup
+	for _, g := range e.subgroups {
+		name, path, _ := strings.Cut(g, "=")
+		like.Labels = ""
+		set, err := dataset.Open(path, like)
+		if err != nil {
+			return nil, fmt.Errorf("subgroup %q: %w", name, err)
+		}
+		subgroups = append(subgroups, eval.Subgroup{Name: name, Images: set})
 	}
 	s, err := e.session.open(c)
 	if err != nil {
@@ -239,11 +312,12 @@ func (e *evaluating) compareImages(c *cobra.Command, path string) (*evaluation, 
 			return nil, err
 		}
 	}
-	if len(e.classifiers) > 0 {
+	if len(e.classifiers) > 0 || e.protocol != "" {
 		out.Classes, out.Tests, out.Training = train.Classes, test.Len(), train.Len()
 	}
-	for _, kind := range e.classifiers {
-		a, err := s.downstream(c.Context(), eval.Classifier(kind), train, test, e.seeds, e.seed)
+	for _, name := range e.classifiers {
+		kind := eval.Classifier(name)
+		a, err := eval.ScoreClassifier(c.Context(), s.backend, kind, train, test, e.seeds, s.classifierOptions(kind, e.geometry, e.seed, e.seeds), subgroups...)
 		if err != nil {
 			return nil, err
 		}
@@ -255,7 +329,37 @@ func (e *evaluating) compareImages(c *cobra.Command, path string) (*evaluation, 
 			out.Best = &a.Mean
 		}
 	}
-	return out, nil
+	if e.protocol != "" {
+		out.Protocol, err = e.runProtocol(c.Context(), s, train, test)
+	}
+	return out, err
+}
+
+// concealAll keeps names of private files out of an error.
+func (e *evaluating) concealAll(err error) error {
+	err = conceal(err, e.reference, nil)
+	for _, g := range e.subgroups {
+		_, path, _ := strings.Cut(g, "=")
+		err = conceal(err, path, nil)
+	}
+	return err
+}
+
+// runProtocol scores the way that a benchmark does.
+func (e *evaluating) runProtocol(ctx context.Context, s *session, train, test *dataset.Set) (*eval.ProtocolScore, error) {
+	start, last := time.Now(), eval.Classifier("")
+	score, err := eval.RunProtocol(ctx, s.backend, e.benchmark, train, test, e.seeds,
+		eval.ClassifierOptions{Seed: e.seed, Lowering: s.lowering, Workers: s.workers}, func(kind eval.Classifier, step, steps int) {
+			if kind != last {
+				start, last = time.Now(), kind
+			}
+			left := time.Since(start).Seconds() / float64(step) * float64(steps-step)
+			s.talk.progress(step == steps, "protocol, %s: step %d/%d, %s left", kind, step, steps, short(time.Duration(left*float64(time.Second))))
+		})
+	if errors.Is(err, eval.ErrInvalid) {
+		return nil, withHint(err, "scumble sample RUN --count 60000 --out DIR draws them; --protocol-images takes fewer")
+	}
+	return score, err
 }
 
 // fidelity takes features of both sets and compares them.
@@ -273,7 +377,8 @@ func (e *evaluating) fidelity(ctx context.Context, s *session, synthetic, refere
 		start := time.Now()
 		sets[i], err = network.Features(ctx, part.set, func(done, total int) {
 			left := time.Since(start).Seconds() / float64(done) * float64(total-done)
-			s.talk.progress(done == total, "features of %s images: %d/%d, %s left", part.what, done, total, short(time.Duration(left*float64(time.Second))))
+			// In percent: how many reference images there are may be private.
+			s.talk.progress(done == total, "features of %s images: %d %%, %s left", part.what, 100*done/total, short(time.Duration(left*float64(time.Second))))
 		})
 		if err != nil {
 			return nil, err
@@ -307,17 +412,19 @@ func (e *evaluating) openNetwork(s *session) (*eval.Extractor, error) {
 	return n, nil
 }
 
-// downstream scores one kind of classifier over seeds.
-func (s *session) downstream(ctx context.Context, kind eval.Classifier, train, test *dataset.Set, seeds int, seed uint64) (*eval.Accuracy, error) {
+// classifierOptions are those of one kind of classifier over seeds.
+func (s *session) classifierOptions(kind eval.Classifier, wrn eval.Geometry, seed uint64, seeds int) eval.ClassifierOptions {
 	start, nth := time.Now(), 1
-	return eval.ScoreClassifier(ctx, s.backend, kind, train, test, seeds, eval.ClassifierOptions{
-		Seed: seed, Lowering: s.lowering, Workers: s.workers,
+	o := eval.ClassifierOptions{Seed: seed, Lowering: s.lowering, Workers: s.workers,
 		Report: func(step, steps int) {
 			left := time.Since(start).Seconds() / float64(step) * float64(steps-step)
 			s.talk.progress(step == steps, "classifier %s, %d of %d: step %d/%d, %s left", kind, nth, seeds, step, steps, short(time.Duration(left*float64(time.Second))))
 			if step == steps {
 				start, nth = time.Now(), nth+1
 			}
-		},
-	})
+		}}
+	if kind == eval.WRN {
+		o.Geometry = wrn
+	}
+	return o
 }

@@ -21,17 +21,18 @@ const evaluationFile = "evaluation.json"
 // is nobody's business.
 type evaluation struct {
 	*eval.Fidelity
-	Accuracy    *float64         `json:"accuracy,omitempty"`  // Of the first classifier.
-	PerClass    []float64        `json:"per_class,omitempty"` // Of the first classifier.
-	Best        *float64         `json:"accuracy_best_classifier,omitempty"`
-	Classifiers []*eval.Accuracy `json:"classifiers,omitempty"`
-	Classes     []string         `json:"classes,omitempty"`
-	Tests       int              `json:"tests,omitempty"`
-	Training    int              `json:"training_images,omitempty"`
-	Covered     bool             `json:"covered"`               // All of it.
-	NotCovered  []string         `json:"not_covered,omitempty"` // Names of the figures that may not leave.
-	Note        string           `json:"note"`
-	Seconds     float64          `json:"seconds,omitempty"`
+	Accuracy    *float64            `json:"accuracy,omitempty"`  // Of the first classifier.
+	PerClass    []float64           `json:"per_class,omitempty"` // Of the first classifier.
+	Best        *float64            `json:"accuracy_best_classifier,omitempty"`
+	Classifiers []*eval.Accuracy    `json:"classifiers,omitempty"`
+	Protocol    *eval.ProtocolScore `json:"protocol,omitempty"`
+	Classes     []string            `json:"classes,omitempty"`
+	Tests       int                 `json:"tests,omitempty"`
+	Training    int                 `json:"training_images,omitempty"`
+	Covered     bool                `json:"covered"`               // All of it.
+	NotCovered  []string            `json:"not_covered,omitempty"` // Names of the figures that may not leave.
+	Note        string              `json:"note"`
+	Seconds     float64             `json:"seconds,omitempty"`
 }
 
 // mark says which figures the privacy claim covers.
@@ -48,6 +49,9 @@ func (v *evaluation) mark(public bool) {
 	}
 	if len(v.Classifiers) > 0 {
 		v.NotCovered = append(v.NotCovered, "accuracy", "per_class", "accuracy_best_classifier", "classifiers")
+	}
+	if v.Protocol != nil {
+		v.NotCovered = append(v.NotCovered, "protocol")
 	}
 }
 
@@ -66,19 +70,6 @@ func (v *evaluation) keep(run string) error {
 		if err := writeEvaluation(filepath.Join(run, folder, evaluationFile), append(data, '\n'), folder == finetune.PrivateDir); err != nil {
 			return fmt.Errorf("keep evaluation: %w", err)
 		}
-	}
-	r, err := loadResults(run)
-	if err != nil {
-		return err
-	}
-	for _, a := range v.Classifiers {
-		if a.Classifier == eval.CNN { // The reports know this one.
-			r.setScore(score{Name: "synthetic", Trained: "synthetic images of the released model", Tested: "reference images", Covered: v.Covered,
-				Score: eval.Score{Accuracy: a.Mean, PerClass: a.PerClass, Tests: a.Tests}, Training: a.Training})
-		}
-	}
-	if err := r.save(run); err != nil {
-		return err
 	}
 	return writeReports(run)
 }
@@ -109,6 +100,7 @@ func (v *evaluation) print(out io.Writer) {
 			spread = fmt.Sprintf(" ± %.4f over %d seeds, best %.4f,", a.Std, a.Seeds, a.Best)
 		}
 		fmt.Fprintf(out, "%s accuracy %.4f%s on %d images (%s)\n", a.Classifier, a.Mean, spread, a.Tests, v.Note)
+		fmt.Fprintf(out, "  %-20s %.4f to %.4f\n", "95 % interval", a.Low, a.High)
 		for i, name := range v.Classes {
 			fmt.Fprintf(out, "  %-20s %.4f", name, a.PerClass[i])
 			if a.Seeds > 1 {
@@ -116,13 +108,37 @@ func (v *evaluation) print(out io.Writer) {
 			}
 			fmt.Fprintln(out)
 		}
+		for _, g := range a.Subgroups {
+			fmt.Fprintf(out, "  subgroup %-11s %.4f, 95 %% interval %.4f to %.4f, %d images\n", g.Subgroup, g.Mean, g.Low, g.High, g.Tests)
+		}
 	}
+	v.printProtocol(out)
 	for _, n := range v.Notes {
 		fmt.Fprintf(out, "note: %s\n", n)
 	}
 	if len(v.Classifiers) == 0 {
 		fmt.Fprintf(out, "note: %s\n", v.Note)
 	}
+}
+
+// printProtocol writes what a benchmark's protocol found.
+func (v *evaluation) printProtocol(out io.Writer) {
+	p := v.Protocol
+	if p == nil {
+		return
+	}
+	how := "as published"
+	if !p.AsPublished {
+		how = "not at the published size: do not compare"
+	}
+	fmt.Fprintf(out, "%s protocol, %d images, %d to choose the epoch, %d epochs (%s; %s)\n", p.Name, p.Images, p.Held, p.Epochs, how, v.Note)
+	for i, a := range p.Classifiers {
+		fmt.Fprintf(out, "  %-20s %.4f, 95 %% interval %.4f to %.4f, epoch %d\n", a.Classifier, a.Mean, a.Low, a.High, p.Epoch[i])
+		for k, name := range v.Classes {
+			fmt.Fprintf(out, "    %-18s %.4f\n", name, a.PerClass[k])
+		}
+	}
+	fmt.Fprintf(out, "  %-20s %.4f ± %.4f\n  %-20s %.4f\n", "mean", p.Mean, p.Std, "best", p.Best)
 }
 
 // writeEvaluation writes the figures. A private file is for its owner only.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/scumble-dp/scumble/accountant"
 	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/dpsgd"
 	"github.com/scumble-dp/scumble/finetune"
 )
 
@@ -59,7 +60,7 @@ func exitCode(err error) int {
 		return exitVerification
 	case errors.Is(err, dataset.ErrInvalid), errors.Is(err, finetune.ErrConfig):
 		return exitInvalid
-	case errors.Is(err, finetune.ErrPlace), errors.Is(err, fs.ErrPermission),
+	case errors.Is(err, dpsgd.ErrMemory), errors.Is(err, finetune.ErrPlace), errors.Is(err, fs.ErrPermission),
 		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EDQUOT):
 		return exitResources
 	}

@@ -18,7 +18,7 @@ func newExport() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "export RUN --format dataset --out DIR",
-		Short: "Write the synthetic images as a data set that other tools open",
+		Short: "Write the synthetic images, or the model, for other tools",
 		Long: `export verifies a release (of a run directory, or the folder itself) and writes its
 synthetic images to DIR: Parquet with Image and ClassLabel features that Hugging
 Face load_dataset(DIR) opens, an image folder, WebDataset shards, a data card, Croissant
@@ -26,15 +26,19 @@ metadata, and the statement with what it takes to verify it. It reads back what 
 wrote and compares pixels and labels before it says done. Nothing in DIR comes from the
 private images but through the released model; names, order and times are made here.
 
-scumble verify DIR checks the folder, and scumble sign DIR signs it.`,
+scumble verify DIR checks the folder, and scumble sign DIR signs it.
+
+With another format it writes the model of RUN, or of a model folder, and compares the
+network's outputs before and after: diffusers (linear adapters merged into the weights),
+peft, diffusers-lora or kohya (the adapter alone, where it is linear).`,
 		Example: "  scumble export runs/demo --format dataset --out digits --license CC-BY-4.0",
 		Args:    exactly("RUN"),
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
-			case format != "dataset":
-				return misuse(fmt.Errorf("--format is %q, want dataset", format))
 			case out == "":
 				return misuse(errors.New("--out is missing, want the folder to write to; it must not exist"))
+			case format != "dataset":
+				return exportModel(c, args[0], out, format, asJSON)
 			}
 			for _, l := range strings.Split(layouts, ",") {
 				o.Layouts = append(o.Layouts, export.Layout(strings.TrimSpace(l)))
@@ -56,7 +60,7 @@ scumble verify DIR checks the folder, and scumble sign DIR signs it.`,
 			return err
 		},
 	}
-	c.Flags().StringVar(&format, "format", "dataset", "`FORMAT`: dataset")
+	c.Flags().StringVar(&format, "format", "dataset", "`FORMAT`: dataset, diffusers, peft, diffusers-lora or kohya")
 	c.Flags().StringVar(&out, "out", "", "`DIR` to write to; must not exist")
 	c.Flags().StringVar(&layouts, "layout", "parquet,imagefolder,webdataset", "`LAYOUTS` to write, separated by commas")
 	c.Flags().StringVar(&o.Name, "name", "", "`TITLE` of the data set; default that of the statement")

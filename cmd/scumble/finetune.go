@@ -43,8 +43,8 @@ runs together. Exit code 4 says that it is spent.`,
 				return err
 			}
 			o.engine = dpsgd.Method(engine)
-			if o.engine != dpsgd.BookKeeping && o.engine != dpsgd.PerExampleLoop {
-				return misuse(fmt.Errorf("--engine is %q, want %s or %s", engine, dpsgd.BookKeeping, dpsgd.PerExampleLoop))
+			if o.engine != dpsgd.Auto && o.engine != dpsgd.BookKeeping && o.engine != dpsgd.PerExampleLoop {
+				return misuse(fmt.Errorf("--engine is %q, want %s, %s or %s", engine, dpsgd.Auto, dpsgd.BookKeeping, dpsgd.PerExampleLoop))
 			}
 			s, err := flags.open(c)
 			if err != nil {
@@ -78,8 +78,8 @@ runs together. Exit code 4 says that it is spent.`,
 	c.Flags().StringVar(&o.dir, "out", "", "run `DIR`; must not exist")
 	c.Flags().StringVar(&o.resumeDir, "resume", "", "go on with the run in `DIR`")
 	c.Flags().BoolVar(&schema, "schema", false, "print the JSON Schema of CONFIG and do nothing else")
-	c.Flags().StringVar(&engine, "engine", string(dpsgd.BookKeeping), "how gradients are clipped: book-keeping or loop")
-	c.Flags().IntVar(&o.physical, "physical-batch", 0, "`EXAMPLES` per call; changes speed and memory only; 0 chooses")
+	c.Flags().StringVar(&engine, "engine", string(dpsgd.Auto), "how gradients are clipped, a `METHOD`: book-keeping, loop, or auto for the faster one")
+	c.Flags().IntVar(&o.physical, "physical-batch", 0, "`EXAMPLES` per call; changes speed and memory only; 0 finds it by trial and memory")
 	c.Flags().Uint64Var(&o.insecureSeed, "insecure-seed", 0, "reproducible noise for tests: the result is NOT PRIVATE")
 	flags.add(c)
 	return c

@@ -23,6 +23,7 @@ func newDataGlyphs() *cobra.Command {
 	var (
 		o             glyphs.Options
 		digitsOnly    bool
+		captions      bool
 		out, format   string
 		force, asJSON bool
 	)
@@ -42,6 +43,9 @@ same flags draw the same images; fonts of --font-dir are part of that.`,
 			if err := checkGlyphs(&o, format); err != nil {
 				return misuse(err)
 			}
+			if captions && format != "folder" {
+				return misuse(fmt.Errorf("--captions goes with --format folder, got %s", format))
+			}
 			if digitsOnly {
 				o.Classes = glyphs.Classes()[:10]
 			}
@@ -56,13 +60,16 @@ same flags draw the same images; fonts of --font-dir are part of that.`,
 			if err := checkFree(filepath.Clean(out), force); err != nil {
 				return err
 			}
-			set, err := drawGlyphs(c.Context(), o)
+			set, err := drawGlyphs(c.Context(), o, captions)
 			if err != nil {
 				return err
 			}
 			err = place(c.Context(), out, force, func(path string) error { return writeSet(path, format, dataset.Train, set) })
 			if err != nil {
 				return err
+			}
+			if captions { // The folder has no classes.
+				set.Labels, set.Classes = nil, nil
 			}
 			facts := factsOf(out, format, set)
 			warnEmpty(c, facts)
@@ -88,6 +95,7 @@ same flags draw the same images; fonts of --font-dir are part of that.`,
 	f.Float64Var(&o.PenShare, "pen-share", 0, "`SHARE` of images that the pen draws, 0 to 1; fonts draw the rest (default 0.7, with --held 1)")
 	f.StringArrayVar(&o.FontDirs, "font-dir", nil, "`DIR` of open fonts (ttf, otf) to add to the embedded ones; may be repeated")
 	f.BoolVar(&o.Held, "held", false, "draw in the ways that the public set never uses, as a stand-in for private data")
+	f.BoolVar(&captions, "captions", false, "draw to captions such as \"a bold seven, tilted left\", in metadata.jsonl, without class folders")
 	f.StringVar(&format, "format", "folder", "`FORM` to write: folder (class folders of PNG) or idx")
 	f.BoolVar(&force, "force", false, "replace DIR if it is a data set that scumble wrote")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")
@@ -115,7 +123,7 @@ func checkGlyphs(o *glyphs.Options, format string) error {
 }
 
 // drawGlyphs is glyphs.Render with an end: it stops when ctx does.
-func drawGlyphs(ctx context.Context, o glyphs.Options) (*dataset.Set, error) {
+func drawGlyphs(ctx context.Context, o glyphs.Options, captions bool) (*dataset.Set, error) {
 	g, err := glyphs.NewRenderer(o)
 	if err != nil {
 		return nil, misuse(err)
@@ -124,17 +132,40 @@ func drawGlyphs(ctx context.Context, o glyphs.Options) (*dataset.Set, error) {
 		Height: o.Size, Width: o.Size, Channels: o.Channels,
 		Pixels: make([]byte, o.Count*g.ImageSize()), Labels: make([]int, o.Count), Classes: g.Classes(),
 	}
+	if captions {
+		set.Captions = make([]string, o.Count)
+	}
 	workers := runtime.GOMAXPROCS(0)
 	var wait sync.WaitGroup
 	for w := range workers {
 		wait.Go(func() {
 			for i := w; i < o.Count && ctx.Err() == nil; i += workers {
-				set.Labels[i] = g.DrawInto(i, set.Image(i))
+				if captions {
+					set.Labels[i], set.Captions[i] = g.DrawCaptioned(i, set.Image(i))
+				} else {
+					set.Labels[i] = g.DrawInto(i, set.Image(i))
+				}
 			}
 		})
 	}
 	wait.Wait()
 	return set, ctx.Err()
+}
+
+// describe gives grey images of characters captions in place of classes.
+func describe(set *dataset.Set) error {
+	if set.Channels != 1 {
+		return misuse(fmt.Errorf("--to captions takes grey images, got %d channels; add --channels 1", set.Channels))
+	}
+	for i, label := range set.Labels {
+		name := set.Classes[label]
+		if len(name) == 1 {
+			name = glyphs.NameOf(name)
+		}
+		set.Captions = append(set.Captions, glyphs.Describe(set.Image(i), set.Width, name))
+	}
+	set.Labels, set.Classes = nil, nil
+	return nil
 }
 
 // warnEmpty says which classes chance left without an image.

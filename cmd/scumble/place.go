@@ -163,6 +163,9 @@ func exactly(names ...string) cobra.PositionalArgs {
 // writeSet writes a data set as "folder" or "idx". In an IDX folder the files
 // are named after the split.
 func writeSet(path, format string, split dataset.Split, s *dataset.Set) error {
+	if s.Captions != nil {
+		return dataset.WriteCaptions(path, s)
+	}
 	if format == "folder" {
 		return dataset.WriteFolder(path, s)
 	}

@@ -99,7 +99,7 @@ func planText(plan *finetune.Plan, config *finetune.Config) string {
 	line("mechanism", "%d steps, sampling probability %.6g, expected batch %g", m.Steps, m.SamplingProbability, m.ExpectedBatchSize)
 	line("", "noise multiplier %g, clipping norm %g, %d draws per example", m.NoiseMultiplier, m.ClippingNorm, plan.Multiplicity)
 	line("trains", "%s: %d of %d parameters of the denoiser", plan.Method, plan.TrainableParameters, plan.TotalParameters)
-	line("images", "%dx%d pixels, %d channels, %d classes", plan.Size, plan.Size, plan.Channels, len(plan.Classes))
+	line("images", "%dx%d pixels, %d channels, %s", plan.Size, plan.Size, plan.Channels, toldWord(plan))
 	return b.String()
 }
 

@@ -110,6 +110,12 @@ func checkAssumptions(run *report.Run, config *finetune.Config, r *results, reco
 		if s.ID != finetune.RunID {
 			continue
 		}
+		for _, e := range append(s.Plan, s.Spent...) {
+			if e.Mechanism != accountant.PoissonGaussian {
+				unmet("steps of the run are %s, not Poisson-sampled: batches that are shuffled or cut have another cost", e.Mechanism)
+				break
+			}
+		}
 		declared = s.Delta == config.Privacy.Delta && slices.ContainsFunc(s.Plan, func(e accountant.Event) bool {
 			return e.NoiseMultiplier == c.NoiseMultiplier && e.SamplingProbability == c.SamplingProbability && e.Count == c.StepsPlanned &&
 				e.SamplingProbability == config.Training.ExpectedBatchSize/float64(config.Data.Examples)

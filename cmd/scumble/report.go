@@ -112,6 +112,16 @@ func reportRun(dir string) (*report.Run, error) {
 		return nil, err
 	}
 	fillFigures(run, r)
+	if err := fillAudits(run, dir); err != nil {
+		return nil, err
+	}
+	evaluations, err := readEvaluations(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range evaluations {
+		run.Scores = append(run.Scores, v.scores(run.Classes)...)
+	}
 	return run, nil
 }
 
@@ -170,6 +180,12 @@ func fillClaim(run *report.Run, config *finetune.Config, r *results, record *acc
 		addRows(run, record, p.ID(), what, p.Events)
 	}
 	addRows(run, record, finetune.RunID, "DP-SGD steps", finetune.Own(record))
+	for _, f := range finetune.Figures(record) {
+		addRows(run, record, f.ID, finetune.FigureEntry(f.ID, f.Note), f.Spent)
+	}
+	if n := len(run.Claim.Spent); n > 0 && len(finetune.Figures(record)) > 0 {
+		run.Claim.Spent = append(run.Claim.Spent, report.Spent{Step: run.Claim.Spent[n-1].Step, Epsilon: claim.Epsilon})
+	}
 	run.Tuning = "none is declared. Hyperparameters that were chosen on the private images would not be covered."
 	if n := len(earlier); n > 0 {
 		run.Tuning = fmt.Sprintf("the %s that the ledger lists, by the hash of their own, are inside the claim: epsilon is the total of all. "+
@@ -205,12 +221,16 @@ func fillPictures(run *report.Run, dir string) error {
 	if err != nil {
 		return err
 	}
+	rows, kind := set.Classes, "classes"
+	if set.Captions != nil {
+		rows, kind = promptsOf(set), "prompts"
+	}
 	var buf bytes.Buffer
-	if err := png.Encode(&buf, dataset.Grid(firstPerClass(set, gridColumns), gridColumns)); err != nil {
+	if err := png.Encode(&buf, sheetOf(set, len(rows))); err != nil {
 		return err
 	}
-	run.Grid = &report.Picture{PNG: buf.Bytes(), Covered: report.PostProcessing, RowLabels: set.Classes,
-		Alt:     fmt.Sprintf("Synthetic images, one row for each of the classes %s.", strings.Join(set.Classes, ", ")),
+	run.Grid = &report.Picture{PNG: buf.Bytes(), Covered: report.PostProcessing, RowLabels: rows,
+		Alt:     fmt.Sprintf("Synthetic images, one row for each of the %s %s.", kind, strings.Join(rows, ", ")),
 		Caption: "Synthetic images drawn from the released model; none is a private image."}
 	if run.Neighbors, err = nearestPublic(set, run.Base); err != nil {
 		return err
@@ -245,6 +265,9 @@ func fillFigures(run *report.Run, r *results) {
 		}
 		run.Scores = append(run.Scores, report.Score{Name: titles[s.Name], Value: s.Score.Accuracy, PerClass: s.Score.PerClass,
 			TrainedOn: fmt.Sprintf("%d %s", s.Training, s.Trained), TestedOn: s.Tested, Tests: s.Score.Tests, Covered: covered})
+	}
+	for i := range r.Paid {
+		run.Scores = append(run.Scores, r.Paid[i].score())
 	}
 	// Time and memory of the training depend on how many private images there are
 	// and how many joined each step; those of sampling on the release alone.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/diffusion"
 	"github.com/scumble-dp/scumble/finetune"
 	"github.com/scumble-dp/scumble/generate"
 )
@@ -17,14 +18,15 @@ import (
 func newSample() *cobra.Command {
 	var flags sessionFlags
 	var o finetune.Sampling
-	var out, classes, sheet string
+	var out, classes, sheet, sampler string
 	var seed uint64
 	c := &cobra.Command{
 		Use:   "sample MODEL|RUN --count N --out DIR",
 		Short: "Draw images from a model",
-		Long: `sample draws class-conditional images from a model folder, a run directory (its
-released model) or a bundled model (latent, pixel), with DDIM and classifier-free
-guidance, and writes them as DIR/CLASS/NUMBER.png. Sampling from a released model
+		Long: `sample draws images from a model folder, a run directory (its released model) or
+a bundled model (latent, pixel), with classifier-free guidance. A model of
+classes gives DIR/CLASS/NUMBER.png; one that takes text gives DIR/NUMBER.png and
+metadata.jsonl for the prompts, which are public. Sampling from a released model
 costs no privacy. An image depends on the seed and its number alone.`,
 		Example: "  scumble sample runs/demo --count 100 --out digits --guidance 1.5",
 		Args:    arguments(cobra.ExactArgs(1)),
@@ -41,6 +43,10 @@ costs no privacy. An image depends on the seed and its number alone.`,
 			case !(o.GuidanceScale > 0):
 				return misuse(fmt.Errorf("--guidance is %g, want positive; 1 is off", o.GuidanceScale))
 			}
+			if !slices.Contains(diffusion.SamplerNames(), sampler) {
+				return misuse(fmt.Errorf("--sampler is %q, want one of %s", sampler, strings.Join(diffusion.SamplerNames(), ", ")))
+			}
+			o.Sampler = diffusion.SamplerName(sampler)
 			if _, err := os.Lstat(out); err == nil {
 				return invalid(fmt.Errorf("output %s exists; choose another", out))
 			}
@@ -52,6 +58,9 @@ costs no privacy. An image depends on the seed and its number alone.`,
 			if err != nil {
 				return err
 			}
+			if err := checkPrompts(m, o, classes); err != nil {
+				return err
+			}
 			labels, err := chooseLabels(m.Classes, classes, o.Count)
 			if err != nil {
 				return err
@@ -61,21 +70,21 @@ costs no privacy. An image depends on the seed and its number alone.`,
 				return err
 			}
 			defer s.close()
-			set, err := s.sample(c.Context(), "images", m, labels, seed, o)
+			set, err := s.draw(c.Context(), "images", m, labels, seed, o)
 			if err != nil {
 				return err
 			}
-			if err := dataset.WriteFolder(out, set); err != nil {
+			if err := writeSamples(out, set); err != nil {
 				return err
 			}
 			if sheet != "" {
-				if err := dataset.WritePNG(sheet, dataset.Grid(firstPerClass(set, gridColumns), gridColumns)); err != nil {
+				if err := dataset.WritePNG(sheet, sheetOf(set, len(o.Prompts))); err != nil {
 					return err
 				}
 			}
 			s.talk.say("wrote %d images to %s", set.Len(), out)
 			if flags.json {
-				return printJSON(c, map[string]any{"images": set.Len(), "out": out, "classes": set.Classes, "backend": s.info.String()})
+				return printJSON(c, map[string]any{"images": set.Len(), "out": out, "classes": set.Classes, "prompts": o.Prompts, "backend": s.info.String()})
 			}
 			return nil
 		},
@@ -83,7 +92,10 @@ costs no privacy. An image depends on the seed and its number alone.`,
 	c.Flags().IntVar(&o.Count, "count", 100, "`IMAGES` to draw, spread evenly over the classes")
 	c.Flags().StringVar(&out, "out", "", "`DIR` to write to; must not exist")
 	c.Flags().StringVar(&classes, "classes", "", "`NAMES` of the classes to draw, separated by commas; default all")
-	c.Flags().IntVar(&o.Steps, "steps", 50, "network `CALLS` per image")
+	c.Flags().StringArrayVar(&o.Prompts, "prompt", nil, "public `TEXT` that images should show; may be repeated, images are spread evenly")
+	c.Flags().StringVar(&o.NegativePrompt, "negative-prompt", "", "public `TEXT` that guidance leads away from; default no text")
+	c.Flags().StringVar(&sampler, "sampler", string(diffusion.UseDDIM), "`NAME`: ddim, ddpm, dpm++, euler, heun, the last three also with -karras, edm, or auto, the model's own")
+	c.Flags().IntVar(&o.Steps, "steps", 50, "network `CALLS` per image; noise levels for heun and edm, which make nearly two at each")
 	c.Flags().Float64Var(&o.Eta, "eta", 0, "`SHARE` of fresh noise per step, 0 (DDIM) to 1 (DDPM)")
 	c.Flags().Float64Var(&o.GuidanceScale, "guidance", 1, "`SCALE` of classifier-free guidance; 1 is off")
 	c.Flags().Uint64Var(&seed, "seed", sampleSeed, "`NUMBER` that decides the images")

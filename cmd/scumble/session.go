@@ -41,7 +41,7 @@ type sessionFlags struct {
 
 func (f *sessionFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.backend, "backend", "auto", "what computes: auto, go, xla or xla:`PATH` of a PJRT plugin")
-	c.Flags().IntVar(&f.workers, "workers", 0, "calls to the backend at the same time; 0 is one per core")
+	c.Flags().IntVar(&f.workers, "workers", 0, "`CALLS` to the backend at the same time; 0 is one per core")
 	c.Flags().BoolVar(&f.quiet, "quiet", false, "no progress")
 	c.Flags().BoolVar(&f.json, "json", false, "print one JSON object on standard output")
 }

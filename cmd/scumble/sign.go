@@ -60,13 +60,9 @@ func makeKey(c *cobra.Command, path string) error {
 }
 
 func signRelease(c *cobra.Command, dir, path string) error {
-	text, err := os.ReadFile(path)
+	key, err := readKey(path)
 	if err != nil {
-		return invalid(fmt.Errorf("key: %w", err))
-	}
-	key, err := release.ParseKey(text)
-	if err != nil {
-		return invalid(fmt.Errorf("key %s: %w", path, err))
+		return err
 	}
 	folder := releaseOf(dir)
 	v, err := verifyRelease(folder, release.Options{})
@@ -81,4 +77,17 @@ func signRelease(c *cobra.Command, dir, path string) error {
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "signed %s\nby     %s\n", folder, release.Fingerprint(key.Public().(ed25519.PublicKey)))
 	return err
+}
+
+// readKey reads a private key to sign with.
+func readKey(path string) (ed25519.PrivateKey, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, invalid(fmt.Errorf("key: %w", err))
+	}
+	key, err := release.ParseKey(text)
+	if err != nil {
+		return nil, invalid(fmt.Errorf("key %s: %w", path, err))
+	}
+	return key, nil
 }

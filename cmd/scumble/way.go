@@ -30,6 +30,7 @@ type results struct {
 	Seconds   map[string]float64 `json:"seconds"`
 	PeakBytes int64              `json:"peak_rss_bytes"`
 	Backend   string             `json:"backend"`
+	Engine    *dpsgd.Choice      `json:"engine,omitempty"`
 	Lost      int                `json:"lost_steps"`
 	Insecure  bool               `json:"insecure"`
 
@@ -37,7 +38,8 @@ type results struct {
 	ExpectedSeconds float64 `json:"expected_seconds"` // All steps, by the pace of an empty batch.
 	ReadyBytes      int64   `json:"ready_rss_bytes"`  // Peak memory up to there.
 
-	Scores []score `json:"scores"`
+	Scores []score      `json:"scores"`
+	Paid   []paidFigure `json:"paid,omitempty"` // By the ledger: these may be released.
 
 	Weights    []report.Weight `json:"weights"`               // Of the base model.
 	BaseLedger string          `json:"base_ledger,omitempty"` // Head of the released ledger that the base model came with.
@@ -125,11 +127,12 @@ func (s *session) train(ctx context.Context, c *finetune.Config, o trainOptions)
 	start := time.Now()
 	result, err := finetune.Run(ctx, s.backend, c, base, finetune.Options{
 		Dir: o.dir, Resume: o.resume, DataPath: o.data, Lowering: s.lowering, Workers: s.workers, Engine: o.engine,
-		PhysicalBatchSize: o.physical, InsecureSeed: o.insecureSeed,
+		PhysicalBatchSize: o.physical, InsecureSeed: o.insecureSeed, TuneCache: tuneCache(),
 		Planned: func(p *finetune.Plan) {
 			plan = p
 			s.sayPlan(p, c)
 		},
+		Tuned: func(c *dpsgd.Choice) { s.talk.say("engine: %s", c) },
 		Ready: func(d time.Duration) { expected, ready = d, peakBytes() },
 		Report: func(p finetune.Progress) {
 			_ = keep() // Its error comes back below.
@@ -149,10 +152,10 @@ func (s *session) train(ctx context.Context, c *finetune.Config, o trainOptions)
 	if err := keep(); err != nil {
 		return nil, nil, err
 	}
-	r := &results{Plan: result.Plan, Backend: s.info.String(), Lost: result.Lost, Insecure: o.insecureSeed != 0, Seconds: map[string]float64{},
+	r := &results{Plan: result.Plan, Backend: s.info.String(), Engine: result.Engine, Lost: result.Lost, Insecure: o.insecureSeed != 0, Seconds: map[string]float64{},
 		ExpectedSeconds: expected.Seconds(), ReadyBytes: ready}
 	if old, err := loadResults(o.dir); err == nil && o.resume {
-		r.Seconds, r.Scores, r.PeakBytes = old.Seconds, old.Scores, old.PeakBytes
+		r.Seconds, r.Scores, r.Paid, r.PeakBytes = old.Seconds, old.Scores, old.Paid, old.PeakBytes
 	}
 	if err := r.setWeights(o.dir, weights, ledger); err != nil {
 		return nil, nil, err
@@ -171,13 +174,13 @@ func (s *session) sayPlan(p *finetune.Plan, c *finetune.Config) {
 	}
 	s.talk.say("plan: %d steps, sampling probability %.4g, expected batch %g, %d draws per example, noise multiplier %g, clipping norm %g",
 		m.Steps, m.SamplingProbability, m.ExpectedBatchSize, p.Multiplicity, m.NoiseMultiplier, m.ClippingNorm)
-	s.talk.say("plan: method %s trains %d of %d parameters; %d classes, %dx%d pixels, %d channels",
-		p.Method, p.TrainableParameters, p.TotalParameters, len(p.Classes), p.Size, p.Size, p.Channels)
+	s.talk.say("plan: method %s trains %d of %d parameters; %s, %dx%d pixels, %d channels",
+		p.Method, p.TrainableParameters, p.TotalParameters, toldWord(p), p.Size, p.Size, p.Channels)
 }
 
 // synthesise makes the synthetic set of a run and writes it to the release.
 func (s *session) synthesise(ctx context.Context, dir string, m *checkpoint.Model, c finetune.Sampling) (*dataset.Set, error) {
-	set, err := s.sample(ctx, "synthetic images", m, generate.Balanced(c.Count, len(m.Classes)), sampleSeed, c)
+	set, err := s.draw(ctx, "synthetic images", m, generate.Balanced(c.Count, len(m.Classes)), sampleSeed, c)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +188,7 @@ func (s *session) synthesise(ctx context.Context, dir string, m *checkpoint.Mode
 	if err := os.RemoveAll(out); err != nil { // Of an earlier sitting.
 		return nil, err
 	}
-	return set, dataset.WriteFolder(out, set)
+	return set, writeSamples(out, set)
 }
 
 const (
@@ -201,7 +204,7 @@ func (s *session) sample(ctx context.Context, what string, m *checkpoint.Model, 
 	}
 	start := time.Now()
 	return generate.Images(ctx, s.backend, m, m.Size, labels, generate.Options{
-		Steps: c.Steps, Eta: c.Eta, GuidanceScale: c.GuidanceScale, Seed: seed,
+		Sampler: c.Sampler, Steps: c.Steps, Eta: c.Eta, GuidanceScale: c.GuidanceScale, Seed: seed,
 		Lowering: s.lowering, Adapter: branches, Workers: s.workers,
 		Report: func(done, total int) {
 			left := time.Since(start).Seconds() / float64(done) * float64(total-done)

@@ -204,19 +204,7 @@ func (g *Renderer) Draw(i int) (pixels []byte, label int) {
 func (g *Renderer) DrawInto(i int, pixels []byte) (label int) {
 	r := newRandom(g.options.Seed, i)
 	label = g.label(r)
-	d := g.drawings.Get().(*drawing)
-	defer g.drawings.Put(d)
-	d.field.reset(g.options.Size)
-	s := &g.fntHand
-	if r.Float64() < g.options.PenShare {
-		s = &g.penHand
-		ways := g.skeletons[label]
-		d.drawPen(r, s, ways[r.IntN(len(ways))])
-	} else {
-		ways := g.outlines[label]
-		d.drawFont(r, s, ways[r.IntN(len(ways))])
-	}
-	d.develop(r, s, pixels[:g.ImageSize()], g.options.Channels)
+	g.draw(r, label, manner{}, pixels)
 	return label
 }
 

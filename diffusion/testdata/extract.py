@@ -26,15 +26,20 @@ def short(v):
     return float("%.9g" % v)  # Enough for a float32.
 
 
-result = {}
-for name in ("ddim", "ddim_clip", "ddim_v", "ddpm", "ddpm_large_clip"):
+result = {}  # Configs are text, since -Infinity is not JSON.
+for name in ("ddim", "ddim_clip", "ddim_v", "ddpm", "ddpm_large_clip", "dpmpp_2m", "dpmpp_2m_karras", "euler", "euler_karras",
+             "heun", "heun_karras", "edm_euler", "edm_heun"):
     folder = sys.argv[1] + "/" + name
     t = read(folder + "/trajectory.safetensors")
-    run = {"config": json.load(open(folder + "/scheduler_config.json")),
-           "timesteps": [int(v) for v in t["timesteps"][1]]}
-    steps = len(run["timesteps"])
+    run = {"config": json.dumps(json.load(open(folder + "/scheduler_config.json"))),
+           "timesteps": [short(v) for v in t["timesteps"][1]] if "timesteps" in t else None}
+    if "sigmas" in t and name != "edm_heun":
+        run["sigmas"] = [short(v) for v in t["sigmas"][1]]
+    steps = t["input"][0][0]
     size = len(t["input"][1]) // steps
-    for key in ("input", "model_output", "noise", "output"):
+    for key in ("input", "model_input", "model_output", "noise", "output", "denoised", "euler", "denoised2"):
+        if key == "model_input" and key in t and t[key][1] == t["input"][1]:
+            continue
         if key in t:
             run[key] = [[short(v) for v in t[key][1][i * size:(i + 1) * size:size // 12][:12]] for i in range(steps)]
     if name == "ddim":

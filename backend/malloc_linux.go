@@ -1,0 +1,25 @@
+//go:build cgo && !noxla
+
+package backend
+
+// extern int mallopt(int, int) __attribute__((weak)); // glibc's; musl has none.
+//
+// static void keep_memory(void) {
+// 	if (!mallopt) return;
+// 	mallopt(-8, 1);  // M_ARENA_MAX: large blocks live in the one arena that can hold them.
+// 	mallopt(-4, 0);  // M_MMAP_MAX: none of them is mapped on its own.
+// 	mallopt(-1, -1); // M_TRIM_THRESHOLD: what is free is kept.
+// }
+import "C"
+
+import "os"
+
+// keepMemory has glibc keep freed memory for the next call. XLA allocates the
+// activations of each call anew, hundreds of megabytes; glibc would map them and
+// give them back, and a fifth of a step's time went into zeroing pages again.
+// GLIBC_TUNABLES, if set, stays in force alone.
+func keepMemory() {
+	if os.Getenv("GLIBC_TUNABLES") == "" {
+		C.keep_memory()
+	}
+}
