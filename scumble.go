@@ -6,7 +6,8 @@
 // implemented: DP-LDM, which trains the attention modules and the conditioning
 // embedder of a latent model (https://arxiv.org/abs/2305.15759), and DP-LoDA,
 // which trains low-dimensional adapters on the convolutions of a pixel-space
-// model (https://arxiv.org/abs/2406.05257).
+// model (https://arxiv.org/abs/2406.05257). LoRA and full fine-tuning, and models
+// that take text, go the same way.
 //
 // The way of the data is the layout of the packages: images (dataset) become
 // latents (pipeline, autoencoder), join a step by a coin (subsample), give
@@ -21,6 +22,7 @@ package scumble
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 
@@ -53,7 +55,7 @@ func Open(spec string) (*Engine, error) {
 // Close frees the backend.
 func (e *Engine) Close() { e.backend.Finalize() }
 
-// LoadModel reads a model: a bundled one ("latent", "pixel", "colour") or a folder in
+// LoadModel reads a model: a bundled one ("latent", "pixel", "colour", "text") or a folder in
 // diffusers' layout.
 func LoadModel(name string) (*checkpoint.Model, error) {
 	if models.Bundled(name) {
@@ -83,14 +85,26 @@ func (e *Engine) Finetune(ctx context.Context, c *finetune.Config, dir string, r
 	return finetune.Run(ctx, e.backend, c, base, finetune.Options{Dir: dir, Resume: resume, Lowering: e.lowering, Workers: runtime.NumCPU()})
 }
 
-// Sample draws count images, spread evenly over the model's classes. From a
-// released model that costs no privacy.
+// Sample draws count images, spread evenly over the model's classes, or over the
+// prompts of s for a model that takes text. From a released model that costs no
+// privacy.
 func (e *Engine) Sample(ctx context.Context, m *checkpoint.Model, count int, seed uint64, s finetune.Sampling) (*dataset.Set, error) {
 	branches, err := finetune.Branches(m)
 	if err != nil {
 		return nil, err
 	}
-	return generate.Images(ctx, e.backend, m, m.Size, generate.Balanced(count, len(m.Classes)), generate.Options{
+	o := generate.Options{
 		Sampler: s.Sampler, Steps: s.Steps, Eta: s.Eta, GuidanceScale: s.GuidanceScale, Seed: seed,
-		Lowering: e.lowering, Adapter: branches, Workers: runtime.NumCPU()})
+		Lowering: e.lowering, Adapter: branches, Workers: runtime.NumCPU()}
+	if m.TextEncoder == nil {
+		return generate.Images(ctx, e.backend, m, m.Size, generate.Balanced(count, len(m.Classes)), o)
+	}
+	if len(s.Prompts) == 0 {
+		return nil, errors.New("the model takes text: want prompts")
+	}
+	prompts := make([]generate.Prompt, count)
+	for i := range prompts {
+		prompts[i] = generate.Prompt{Text: s.Prompts[i%len(s.Prompts)], Negative: s.NegativePrompt}
+	}
+	return generate.Prompts(ctx, e.backend, m, m.Size, prompts, o)
 }

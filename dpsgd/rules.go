@@ -20,7 +20,7 @@ const (
 	// gradient (Li et al. 2022, https://arxiv.org/abs/2110.05679).
 	Ghost Rule = "ghost"
 	// PixelGram: Ghost for a convolution of stride 1, whose windows' Gram matrix
-	// is a sum of shifts of that of the pixels, a ninth of the products.
+	// is a sum of shifts of that of the pixels: 1/k² of the products.
 	PixelGram Rule = "pixel-gram"
 	// Explicit: the gradient of each example is formed, [examples, in, out].
 	Explicit Rule = "explicit"

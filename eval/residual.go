@@ -35,9 +35,6 @@ var (
 // geometry.
 func (c Classifier) Residual() bool { return c == ResNet || c == WRN || c == ResNeXt }
 
-// FullGeometry returns the geometry that DPImageBench takes.
-func (c Classifier) FullGeometry() Geometry { return fullGeometry[c] }
-
 // geometry fills in what is zero, and refuses a depth that makes no whole
 // blocks: 6n+2 layers of a ResNet, 6n+4 of a WideResNet, 9n+2 of a ResNeXt.
 func (c Classifier) geometry(g Geometry) (Geometry, error) {

@@ -1,7 +1,8 @@
-// Package export writes the synthetic images of a release as a data set that
-// other people's tools open: Parquet for Hugging Face datasets, a folder of class
-// folders, WebDataset shards, a data card and Croissant metadata, with the statement of
-// the guarantee and what it takes to verify it.
+// Package export hands on what a release holds: its model in the formats of other
+// libraries, and its synthetic images as a data set that other people's tools
+// open: Parquet for Hugging Face datasets, a folder of class folders, WebDataset
+// shards, a data card and Croissant metadata, with the statement of the guarantee
+// and what it takes to verify it.
 //
 //	OUT/
 //	    README.md                             data card, with dataset_info for load_dataset(OUT)

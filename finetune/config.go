@@ -37,7 +37,7 @@ const (
 // Config of a run. All of it is public: it is copied into the run directory
 // and into the statement, so nothing in it may be computed from private data.
 type Config struct {
-	Base   string `yaml:"base" json:"base"`     // Folder of the base model, or "latent", "pixel" or "colour" for a bundled one.
+	Base   string `yaml:"base" json:"base"`     // Folder of the base model, or "latent", "pixel", "colour" or "text" for a bundled one.
 	Method Method `yaml:"method" json:"method"` // Required.
 
 	Data      Data            `yaml:"data" json:"data"`
@@ -205,7 +205,7 @@ func (c *Config) Validate() error {
 	}
 	switch {
 	case c.Base == "":
-		return bad("base is missing, want the folder of a base model, or latent or pixel")
+		return bad("base is missing, want the folder of a base model, or latent, pixel, colour or text")
 	case c.Method != Attention && c.Method != LoDA && c.Method != LoRA && c.Method != Full:
 		return bad("method is %q, want attention, loda, lora or full", c.Method)
 	case c.Data.Path == "":

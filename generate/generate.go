@@ -46,7 +46,7 @@ type Options struct {
 // Images samples one image per label, size×size pixels.
 func Images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, size int, labels []int, o Options) (*dataset.Set, error) {
 	if m.TextEncoder != nil {
-		return nil, fmt.Errorf("the model takes text, not classes: want prompts")
+		return nil, fmt.Errorf("the model takes text, not classes: want Prompts")
 	}
 	for _, l := range labels {
 		if l < 0 || l >= len(m.Classes) {

@@ -1,4 +1,4 @@
 // Package pretrain trains base models on public images: an autoencoder, and a
-// class-conditional denoiser with classifier-free guidance, in latent or pixel
+// denoiser of classes or texts with classifier-free guidance, in latent or pixel
 // space. It is ordinary training without privacy, and sees no private data.
 package pretrain

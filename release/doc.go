@@ -8,6 +8,7 @@
 //	    config.yaml       the config, without the place of the private images
 //	    ledger.jsonl      every access to the private data, see [Ledger]
 //	    model/, synthetic/, previous/
+//	    audit-canary.json, evaluation.json   of audits and against public images; if made
 //	    manifest.json     path, size and SHA-256 of every other file
 //	    manifest.sig      Ed25519 signature of manifest.json; only if signed
 //

@@ -75,12 +75,11 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// TestFixtures opens every reference file of the workshop, where it lies beside
-// the checkout.
+// TestFixtures opens files that Python wrote.
 func TestFixtures(t *testing.T) {
-	paths, _ := filepath.Glob(filepath.Join("..", "..", "shared", "fixtures", "diffusers", "*", "*.safetensors"))
+	paths, _ := filepath.Glob(filepath.Join("..", "parity", "testdata", "small", "*", "*.safetensors"))
 	if len(paths) == 0 {
-		t.Skip("no folder of fixtures beside the checkout")
+		t.Fatal("no fixtures in parity/testdata")
 	}
 	for _, path := range paths {
 		tensors, _, err := Read(path)

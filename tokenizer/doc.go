@@ -5,6 +5,8 @@
 //
 // [Open] reads the folder of a tokenizer in either form: vocab.json and
 // merges.txt, or vocab.txt, as older repositories have them; or tokenizer.json.
+// This package sees private data: finetune hands it private captions.
+//
 // Every setting is honoured or refused by name. [Build] makes a small one.
 //
 // Any text has tokens: nothing about a text is an error, so that no error can

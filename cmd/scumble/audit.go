@@ -24,7 +24,7 @@ func newAudit() *cobra.Command {
 		Long: `audit attacks a run, or its way of training, and says how far it came: a lower
 bound beside the upper bound that is the claim. Exit code 6 says that a bound is
 above the claim: then the guarantee is broken.`,
-		Example: "  scumble audit canary runs/demo\n  scumble audit mia runs/demo --members mnist-10k --held-out held --control",
+		Example: "  scumble audit canary runs/demo\n  scumble audit mia runs/demo --data mnist-10k --held-out held --control",
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}

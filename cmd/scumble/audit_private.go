@@ -55,7 +55,7 @@ func (f *privateFlags) open(c *cobra.Command, run string) (*privateAudit, error)
 		return nil, misuse(fmt.Errorf("--control-images is %d and --control-steps %d, want at least 20 and 1", f.controlImages, f.controlSteps))
 	}
 	if !dirExists(filepath.Join(run, finetune.PrivateDir)) {
-		return nil, invalid(fmt.Errorf("%s is not a run directory", run))
+		return nil, invalid(fmt.Errorf("%s is not a run directory, want the --out of scumble finetune", run))
 	}
 	config, err := finetune.ReadConfig(filepath.Join(run, finetune.ConfigFile))
 	if err != nil {

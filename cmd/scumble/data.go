@@ -19,7 +19,8 @@ func newData() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "data",
 		Short: "Make, check, convert and look at data sets",
-		Long: `data handles sets of labelled square images, in one of two forms:
+		Long: `data handles sets of labelled square images, in one of two forms, or with captions
+(metadata.jsonl beside the images):
 
   folder   one folder for each class: CLASS/NAME.png (or jpg, gif, bmp, webp)
   idx      the files of MNIST: train-images-idx3-ubyte[.gz] and its labels
@@ -235,7 +236,7 @@ OUT is not more open to other users of the machine than IN.`,
 				return err
 			}
 			if set.Captions != nil {
-				return invalid(fmt.Errorf("%s has captions, which no form of convert keeps", in))
+				return invalid(fmt.Errorf("%s has captions, which no form of convert keeps: want class folders or IDX files", in))
 			}
 			if to == "captions" {
 				if err := describe(set); err != nil {

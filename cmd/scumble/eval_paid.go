@@ -109,7 +109,7 @@ func (e *evaluating) pay(c *cobra.Command, dir string) error {
 		return err
 	}
 	if r.Insecure {
-		return invalid(fmt.Errorf("%s is a run in test mode, %s: a figure would have no guarantee to be covered by", dir, release.TestMode))
+		return invalid(fmt.Errorf("%s is a run in test mode, %s: a figure would have no guarantee to be covered by; run again without --insecure-seed", dir, release.TestMode))
 	}
 	payment, err := finetune.OpenFigure(dir, config, e.paid.noise)
 	if err != nil {

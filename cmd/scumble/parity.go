@@ -20,7 +20,7 @@ record that it does not know is a failure. Exit code 6 says that something is of
 more than its tolerance.
 
 parity/testdata/README.md in the repository says how such a folder is made.`,
-		Example: "  scumble parity fixtures/diffusers --backend go --json",
+		Example: "  scumble parity parity/testdata/small --backend go --json",
 		Args:    exactly("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := flags.open(c)

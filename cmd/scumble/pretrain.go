@@ -17,7 +17,7 @@ func newPretrain() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pretrain CONFIG --out DIR",
 		Short: "Train a base model on public images",
-		Long: `pretrain trains an autoencoder and a class-conditional denoiser on public images,
+		Long: `pretrain trains an autoencoder and a denoiser of classes or texts on public images,
 without privacy, and writes them as a diffusers folder. CONFIG is a recipe in
 YAML; recipes/ in the repository has those of the bundled models.`,
 		Example: "  scumble pretrain recipes/glyphs-latent.yaml --out models/mine",

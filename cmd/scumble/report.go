@@ -37,7 +37,7 @@ not cover, from what the run directory holds.`,
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			if !dirExists(filepath.Join(args[0], finetune.PrivateDir)) {
-				return invalid(fmt.Errorf("%s is not a run directory", args[0]))
+				return invalid(fmt.Errorf("%s is not a run directory, want the --out of scumble finetune", args[0]))
 			}
 			if err := writeReports(args[0]); err != nil {
 				return err

@@ -3,7 +3,7 @@
 
     python extract.py DIR > trajectories.json
 
-DIR holds the runs (folder `schedulers`) that make_diffusers_fixtures.py (seed 20) wrote with
+DIR holds the runs (folder `schedulers`) that parity/testdata/make_diffusers_fixtures.py (seed 20) wrote with
 diffusers 0.42.1, torch 2.15.0. Values are independent of each other, so 12 per step are enough.
 """
 import json, struct, sys
