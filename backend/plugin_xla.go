@@ -32,10 +32,18 @@ func newXLA(path string) (compute.Backend, error) {
 		// as long with them (2 cores).
 		os.Setenv("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 	}
+	// Norms and sums must be of the same float32 numbers: TF32 rounds the factors of
+	// products and convolutions on GPUs by more than clipping allows for.
+	if _, ok := os.LookupEnv("NVIDIA_TF32_OVERRIDE"); !ok {
+		os.Setenv("NVIDIA_TF32_OVERRIDE", "0")
+	}
 	keepMemory()
 	b, err := xla.New(path)
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err) // Not b: a nil *xla.Backend is a non-nil interface.
+	}
+	if x, ok := b.(*xla.Backend); ok {
+		x.DotGeneralUseTF32 = false
 	}
 	return b, nil
 }

@@ -15,6 +15,10 @@ import (
 	"github.com/scumble-dp/scumble/unet"
 )
 
+// PrivateRun is the key of [Model.Info] that says that a model was trained on
+// private images: the head of the released ledger of that run, when it ended.
+const PrivateRun = "private_run"
+
 // Model is a diffusion model in memory: what a diffusers folder holds.
 type Model struct {
 	UNet          *unet.Config
@@ -34,7 +38,7 @@ type Model struct {
 	Weights *nn.Weights
 
 	Card string            // README.md, verbatim.
-	Info map[string]string // Provenance: recipe, seed, public data.
+	Info map[string]string // Provenance: recipe, seed, public data, PrivateRun.
 
 	index   index             // Of a folder that another program wrote; nil for ours.
 	folders map[string]string // Its names of the components' folders, where not ours.

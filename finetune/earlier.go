@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/scumble-dp/scumble/accountant"
+	"github.com/scumble-dp/scumble/internal/wholefile"
 )
 
 // PreviousDir is the folder in release/ with the ledgers of earlier runs on the
@@ -195,4 +196,26 @@ func sameEvents(a, b []accountant.Event) bool {
 		}
 	}
 	return true
+}
+
+// countedFile, in a run's private folder, says that a later run has counted what
+// the ledger held: nothing can be bought from the earlier one any more.
+const countedFile = "counted-by-a-later-run"
+
+// closeEarlier notes in the run directories among the paths of earlier ledgers
+// that they are counted. Releases by themselves sell nothing.
+func (plan *Plan) closeEarlier() error {
+	for _, path := range plan.previousPaths {
+		if info, err := os.Stat(path); err == nil && !info.IsDir() {
+			path = filepath.Dir(path)
+		}
+		private := filepath.Join(path, PrivateDir)
+		if info, err := os.Stat(private); err != nil || !info.IsDir() {
+			continue
+		}
+		if err := wholefile.Write(filepath.Join(private, countedFile), 0o600, []byte("figures are bought from the latest run\n")); err != nil {
+			return fmt.Errorf("close earlier run %s: %w", path, err)
+		}
+	}
+	return nil
 }

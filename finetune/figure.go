@@ -32,9 +32,13 @@ type Payment struct {
 // OpenFigure checks, before a private image is opened, that the budget of the
 // run in dir has room for one figure with Gaussian noise of the given multiple of
 // its sensitivity: all that the ledger holds, all that its plans still allow and
-// the figure together must cost at most privacy.epsilon. Otherwise the error wraps
+// the figure together must cost at most privacy.epsilon, and no later run may have
+// counted it (privacy.previous_runs). Otherwise the error wraps
 // [accountant.ErrBudget] and says what noise would fit. The ledger is locked.
 func OpenFigure(dir string, c *Config, noiseMultiplier float64) (*Payment, error) {
+	if exists(filepath.Join(dir, PrivateDir, countedFile)) {
+		return nil, fmt.Errorf("a later run counted what this one had spent, and would not count the figure: buy it from the latest run: %w", accountant.ErrBudget)
+	}
 	p := &Payment{dir: dir, config: c, event: accountant.Event{Mechanism: accountant.Gaussian, NoiseMultiplier: noiseMultiplier, SamplingProbability: 1, Count: 1}}
 	if err := p.event.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)

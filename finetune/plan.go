@@ -35,7 +35,8 @@ type Plan struct {
 	ExpectedDrawsPerStep float64         `json:"expected_draws_per_step"`
 	Previous             []Previous      `json:"previous_runs,omitempty"`
 
-	ledgers []previousLedger // That Previous was read from.
+	ledgers       []previousLedger // That Previous was read from.
+	previousPaths []string         // As the config names them.
 }
 
 // Event returns the accounting event of the given number of steps.

@@ -268,6 +268,7 @@ func spentWhere(previous []Previous) string {
 // wraps [accountant.ErrBudget] when they leave nothing to spend.
 func (plan *Plan) loadPrevious(p Privacy) error {
 	var err error
+	plan.previousPaths = p.PreviousRuns
 	plan.Previous, plan.ledgers, err = readPrevious(p.PreviousRuns)
 	if err != nil || len(plan.Previous) == 0 {
 		return err

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/scumble-dp/scumble/accountant"
+	"github.com/scumble-dp/scumble/checkpoint"
 	"github.com/scumble-dp/scumble/internal/backendtest"
 )
 
@@ -199,6 +200,22 @@ func TestRunsInARow(t *testing.T) {
 		noise = append(noise, r.Plan.Mechanism.NoiseMultiplier)
 		if r.Lost != 0 {
 			t.Errorf("run %d lost %d steps", i, r.Lost)
+		}
+		saved, err := checkpoint.Load(filepath.Join(dir, ReleaseDir, "model"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if saved.Info[checkpoint.PrivateRun] != releasedHead(t, r.Ledger) || saved.Info["public_data"] != "" {
+			t.Errorf("the model of run %d says of itself %v, want the head of its released ledger and no public data", i, saved.Info)
+		}
+		for _, counted := range dirs[:i] {
+			early, err := ReadConfig(filepath.Join(counted, ConfigFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := OpenFigure(counted, early, 50); !errors.Is(err, accountant.ErrBudget) || !strings.Contains(err.Error(), "buy it from the latest run") {
+				t.Errorf("a figure of a run that run %d counted: error is %v, want one that refuses", i, err)
+			}
 		}
 		var all []accountant.Event
 		for _, n := range noise {
@@ -400,4 +417,18 @@ func TestResumeKeepsToTheLedger(t *testing.T) {
 			}
 		})
 	}
+}
+
+// releasedHead is the hash of the last line of a ledger as it is released.
+func releasedHead(t *testing.T, r *accountant.Record) string {
+	t.Helper()
+	lines, err := ReleasedLedger(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	released, err := accountant.ParseLedger(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return released.Head()
 }

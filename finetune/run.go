@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -304,6 +305,9 @@ func (r *run) release(t *target) (*checkpoint.Model, error) {
 	t.model.Weights.SetFlat(t.trainable, vector)
 	t.model.Size = r.plan.Size
 	t.model.Card = ""
+	if err := r.mark(t.model); err != nil {
+		return nil, err
+	}
 	dir := filepath.Join(r.dir, "release", "model")
 	if exists(dir) { // A run that is resumed after its end writes it again.
 		if err := os.RemoveAll(dir); err != nil {
@@ -311,6 +315,27 @@ func (r *run) release(t *target) (*checkpoint.Model, error) {
 		}
 	}
 	return t.model, checkpoint.Save(dir, t.model)
+}
+
+// mark says in the model itself that it is from private images, wherever its files
+// go: it must not pass for a public base model.
+func (r *run) mark(m *checkpoint.Model) error {
+	lines, err := ReleasedLedger(r.ledger.Record())
+	if err != nil {
+		return err
+	}
+	released, err := accountant.ParseLedger(lines)
+	if err != nil {
+		return err
+	}
+	info := maps.Clone(m.Info)
+	if info == nil {
+		info = map[string]string{}
+	}
+	delete(info, "public_data")
+	info[checkpoint.PrivateRun] = released.Head()
+	m.Info = info
+	return nil
 }
 
 // meter measures speed, and knows the claim after every step.

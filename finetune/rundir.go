@@ -106,6 +106,9 @@ func (r *run) create(set *dataset.Set, o Options) (err error) {
 	if err := r.declare(set.Fingerprint(key[:]), o); err != nil {
 		return err
 	}
+	if err := r.plan.closeEarlier(); err != nil {
+		return err
+	}
 	if exists(r.dir) {
 		return fmt.Errorf("%w: run directory %s exists", ErrConfig, r.dir)
 	}

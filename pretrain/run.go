@@ -65,6 +65,9 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, o Options) (*c
 		return nil, err
 	}
 	m.Weights = nn.InitWeights(specs, rng)
+	if o.Base != nil && o.Base.Info[checkpoint.PrivateRun] != "" {
+		return nil, fmt.Errorf("the model that lends its weights was trained on private images; a base model must be public, choose another")
+	}
 	if c.ContinueUNet {
 		if o.Base == nil {
 			return nil, fmt.Errorf("the recipe has continue_unet and no model lends its UNet; name one")

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,6 +37,7 @@ above the claim: then the guarantee is broken.`,
 // nothing private in release/ too.
 const (
 	canaryFile   = "audit-canary.json"
+	canaryData   = "audit-canary-data.json" // Beside private images.
 	miaFile      = "audit-mia.json"
 	replicasFile = "audit-replicas.json"
 )
@@ -53,14 +55,10 @@ func keepAudit(run, name string, found any, covered bool) error {
 	if err := wholefile.Write(filepath.Join(run, finetune.PrivateDir, name), 0o600, data); err != nil {
 		return fmt.Errorf("keep audit: %w", err)
 	}
-	released := filepath.Join(run, finetune.ReleaseDir, name)
 	if covered {
-		err = wholefile.Write(released, 0o644, data)
-	} else if err = os.Remove(released); errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if err != nil {
-		return fmt.Errorf("keep audit: %w", err)
+		if err := wholefile.Write(filepath.Join(run, finetune.ReleaseDir, name), 0o644, data); err != nil {
+			return fmt.Errorf("keep audit: %w", err)
+		}
 	}
 	if !hasReports(run) { // Interrupted, or of a library user.
 		return nil
@@ -93,33 +91,62 @@ func brokenNote(found []string, note string) string {
 
 // fillAudits adds what audits found to the reports of a run.
 func fillAudits(run *report.Run, dir string) error {
-	var c canaryAudit
-	ok, err := readAudit(dir, canaryFile, &c)
-	if err != nil {
-		return err
-	}
-	if ok && c.Result == nil {
-		return fmt.Errorf("read %s: it holds no result; audit the run again", canaryFile)
-	}
-	if ok {
-		covered := report.NotCovered
-		if c.Covered {
-			covered = report.PostProcessing
-		}
-		a := report.Audit{Name: "Canary audit of the training step", Covered: covered, Note: c.Note}
-		a.Note = brokenNote(c.Broken, a.Note)
-		for _, b := range c.bounds() {
-			a.Rows = append(a.Rows, report.AuditRow{What: "lower bound on ε, " + b.name, Value: fmt.Sprintf("%.3g", b.Epsilon),
-				Interval: fmt.Sprintf("%g %% confidence", 100*b.Confidence), Want: fmt.Sprintf("at most %.4g, the claim", c.Claim)})
-		}
-		run.Audits = append(run.Audits, a)
-		if c.Covered {
-			for _, b := range c.Broken {
-				run.Claim.Unmet = append(run.Claim.Unmet, "a canary audit found that "+b)
-			}
+	for _, name := range []string{canaryFile, canaryData} {
+		if err := fillCanaries(run, dir, name); err != nil {
+			return err
 		}
 	}
 	return errors.Join(fillMembership(run, dir), fillReplicas(run, dir))
+}
+
+// fillCanaries adds a canary audit.
+func fillCanaries(run *report.Run, dir, name string) error {
+	var c canaryAudit
+	ok, err := readAudit(dir, name, &c)
+	if err != nil || !ok {
+		return err
+	}
+	if c.Result == nil {
+		return fmt.Errorf("read %s: it holds no result; audit the run again", name)
+	}
+	covered := report.NotCovered
+	if c.Covered {
+		covered = report.PostProcessing
+	}
+	a := report.Audit{Name: "Canary audit of the training step", Covered: covered, Note: brokenNote(c.Broken, c.Note)}
+	for _, b := range c.bounds() {
+		a.Rows = append(a.Rows, report.AuditRow{What: "lower bound on ε, " + b.name, Value: fmt.Sprintf("%.3g", b.Epsilon),
+			Interval: fmt.Sprintf("%g %% confidence", 100*b.Confidence), Want: fmt.Sprintf("at most %.4g, the claim", c.Claim)})
+	}
+	run.Audits = append(run.Audits, a)
+	if c.Covered {
+		run.Claim.Unmet = withFindings(run.Claim.Unmet, c.Broken)
+	}
+	return nil
+}
+
+// withFindings adds what broke a guarantee to the assumptions that are unmet.
+func withFindings(unmet, broken []string) []string {
+	for _, b := range broken {
+		if b = "a canary audit found that " + b; !slices.Contains(unmet, b) {
+			unmet = append(unmet, b)
+		}
+	}
+	return unmet
+}
+
+// keepBroken notes in the results of a run what broke its guarantee, so that no
+// later audit makes it good again.
+func keepBroken(dir string, broken []string) error {
+	if len(broken) == 0 || !hasReports(dir) {
+		return nil
+	}
+	r, err := loadResults(dir)
+	if err != nil {
+		return err
+	}
+	r.Unmet = withFindings(r.Unmet, broken)
+	return r.save(dir)
 }
 
 // readAudit reads what an audit kept.

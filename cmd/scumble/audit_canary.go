@@ -95,7 +95,13 @@ func (f *canaryFlags) run(c *cobra.Command, path string) error {
 		return err
 	}
 	if run != "" {
-		if err := keepAudit(run, canaryFile, found, found.Covered); err != nil {
+		name := canaryFile
+		if !found.Covered {
+			name = canaryData
+		} else if err := keepBroken(run, found.Broken); err != nil {
+			return err
+		}
+		if err := keepAudit(run, name, found, found.Covered); err != nil {
 			return err
 		}
 	}
@@ -146,8 +152,8 @@ func (f *canaryFlags) audit(ctx context.Context, s *session, config *finetune.Co
 	if err != nil {
 		return nil, err
 	}
-	s.talk.say("audit of %d steps with %d canaries, %d of them in, beside %d images: claim epsilon %.4f at delta %g",
-		m.Steps, f.canaries, len(coins.Members()), images.Len(), a.Plan.EpsilonAlone, a.Plan.Delta)
+	s.talk.say("audit of %d steps with %d canaries, %d of them in, beside %s: claim epsilon %.4f at delta %g",
+		m.Steps, f.canaries, len(coins.Members()), found.Images, a.Plan.EpsilonAlone, a.Plan.Delta)
 	start = time.Now()
 	if err := a.Train(ctx, images, coins.Members(), coins.See); err != nil {
 		return nil, err

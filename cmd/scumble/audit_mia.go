@@ -198,7 +198,7 @@ func (p *privateAudit) attack(ctx context.Context, what string, m *checkpoint.Mo
 	a, err := audit.NewMembership(p.session.backend, m, audit.MembershipOptions{
 		Lowering: p.session.lowering, Adapter: branches, Workers: p.session.workers, Seed: sampleSeed,
 		Report: func(done, total int) {
-			p.session.talk.progress(done == total, "tests of the %s: %s image %d/%d", what, set, done, total)
+			p.session.talk.progress(done == total, "tests of the %s: %s images, %d %%", what, set, 100*done/total)
 		},
 	})
 	if err != nil {

@@ -90,7 +90,7 @@ func (p *privateAudit) replicas(ctx context.Context, samples int) (*replicaAudit
 		return nil, err
 	}
 	found := &replicaAudit{Note: notCoveredNote}
-	p.session.talk.say("comparing %d synthetic images with %d training and %d held-out ones", synthetic.Len(), p.training.Len(), p.heldOut.Len())
+	p.session.talk.say("comparing %d synthetic images with the training images and the held-out ones", synthetic.Len())
 	if found.Run, err = audit.FindReplicas(ctx, p.training, p.heldOut, synthetic); err != nil {
 		return nil, err
 	}

@@ -111,6 +111,13 @@ func (e *evaluating) pay(c *cobra.Command, dir string) error {
 	if r.Insecure {
 		return invalid(fmt.Errorf("%s is a run in test mode, %s: a figure would have no guarantee to be covered by; run again without --insecure-seed", dir, release.TestMode))
 	}
+	run, err := reportRun(dir)
+	if err != nil {
+		return err
+	}
+	if unmet := run.Unmet(); len(unmet) > 0 {
+		return invalid(fmt.Errorf("%s has no guarantee that a figure could be covered by: %s; run again where that holds", dir, strings.Join(unmet, "; ")))
+	}
 	payment, err := finetune.OpenFigure(dir, config, e.paid.noise)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/scumble-dp/scumble/accountant"
+	"github.com/scumble-dp/scumble/checkpoint"
 	"github.com/scumble-dp/scumble/finetune"
 	"github.com/scumble-dp/scumble/internal/wholefile"
 	"github.com/scumble-dp/scumble/models"
@@ -163,6 +164,9 @@ func baseWeights(base string) (all []report.Weight, ledger string, err error) {
 		}
 	}
 	trained, public := provenance(base), true
+	if m, err := loadBase(base); err == nil && m.Info[checkpoint.PrivateRun] != "" { // An exported one, say.
+		trained, public, ledger = "private images, by an earlier run", false, m.Info[checkpoint.PrivateRun]
+	}
 	if beside := filepath.Dir(filepath.Clean(dir)); isRelease(beside) {
 		trained, public = "private images, by the earlier run whose release the model is from", false
 		if record, err := accountant.ReadLedger(filepath.Join(beside, release.LedgerFile)); err == nil {
