@@ -32,6 +32,8 @@ type TuneOptions struct {
 	// Cache is the folder that keeps choices for another run of the same shapes
 	// on the same backend and machine; "" is none.
 	Cache string
+
+	first int // Draws of the first size; tests fix it.
 }
 
 // Trial is one way to compute a clipped sum, measured on public examples.
@@ -68,7 +70,10 @@ func (c *Choice) String() string {
 
 // Sizes to try, in draws, as in examples·draws, and limits of the search.
 const (
-	firstDraws = 16      // On a processor nothing larger is faster per draw.
+	firstDraws = 16      // On a processor nothing larger is faster per draw,
+	smallDraws = 64      // but for small models of small maps, where a call by itself costs:
+	smallModel = 4 << 20 // parameters,
+	smallMap   = 1 << 10 // and values of a draw.
 	growth     = 4       // From one size to the next.
 	gain       = 0.95    // Seconds per example that a larger size must come down to, relative to the smaller.
 	mostDraws  = 4096    // Of one call.
@@ -164,7 +169,11 @@ func (t *tuner) try(ctx context.Context, both bool) error {
 // is faster than the one before, worth its time, and sure to fit in memory.
 func (t *tuner) sizes(ctx context.Context) error {
 	draws := orInt(t.o.Draws, 1)
-	size, most := max(1, firstDraws/draws), max(1, mostDraws/draws)
+	first, err := t.firstDraws()
+	if err != nil {
+		return err
+	}
+	size, most := max(1, first/draws), max(1, mostDraws/draws)
 	if t.o.ExpectedBatchSize > 0 {
 		most = max(1, min(most, int(math.Ceil(t.o.ExpectedBatchSize/float64(orInt(t.o.Engine.Workers, 1))))))
 	}
@@ -191,6 +200,26 @@ func (t *tuner) sizes(ctx context.Context) error {
 		}
 		size = next
 	}
+}
+
+// firstDraws is the first physical batch to try, in draws.
+func (t *tuner) firstDraws() (int, error) {
+	if t.o.first > 0 {
+		return t.o.first, nil
+	}
+	inputs, err := t.o.Public(nil, 1)
+	if err != nil {
+		return 0, err
+	}
+	values := 0
+	for _, x := range inputs {
+		values = max(values, x.Size()/orInt(t.o.Draws, 1))
+		_ = x.FinalizeAll()
+	}
+	if values <= smallMap && t.o.Engine.Weights.Size() <= smallModel {
+		return smallDraws, nil
+	}
+	return firstDraws, nil
 }
 
 // fits reports whether the estimate of a physical batch leaves a margin of

@@ -21,7 +21,7 @@ import (
 
 // tuneOptions of a problem on the Go backend.
 func tuneOptions(p *problem, method Method) TuneOptions {
-	return TuneOptions{Engine: EngineOptions{Method: method, ClippingNorm: p.clip, NN: nn.Options{Lowering: nn.Patches, Adapter: p.adapter},
+	return TuneOptions{first: firstDraws, Engine: EngineOptions{Method: method, ClippingNorm: p.clip, NN: nn.Options{Lowering: nn.Patches, Adapter: p.adapter},
 		Weights: p.weights, Trainable: p.trainable, Loss: p.loss, Workers: 2},
 		Vector: p.weights.Flatten(p.trainable), Public: p.fetch, Draws: p.draws, ExpectedBatchSize: 20}
 }
@@ -338,5 +338,22 @@ func TestMakeRoom(t *testing.T) {
 	e.makeRoom()
 	if got := e.PhysicalBatchSize(); got != 1 {
 		t.Errorf("physical batch is %d where no machine has memory for two, want 1", got)
+	}
+}
+
+// TestFirstDraws: small models of small maps begin with larger calls.
+func TestFirstDraws(t *testing.T) {
+	p := convolutions(t)
+	small := &tuner{o: tuneOptions(p, BookKeeping)}
+	small.o.first = 0
+	if n, err := small.firstDraws(); err != nil || n != smallDraws {
+		t.Errorf("a small model begins with %d draws (%v), want %d", n, err, smallDraws)
+	}
+	large, n := &tuner{o: small.o}, p.draws*(smallMap+1)
+	large.o.Public = func([]int, int) ([]*tensors.Tensor, error) {
+		return []*tensors.Tensor{tensors.FromFlatDataAndDimensions(make([]float32, n), 1, n)}, nil
+	}
+	if n, err := large.firstDraws(); err != nil || n != firstDraws {
+		t.Errorf("a model of large maps begins with %d draws (%v), want %d", n, err, firstDraws)
 	}
 }
