@@ -114,7 +114,7 @@ func block(s *nn.Scope, x, class *graph.Node, kind string, out, heads int, conv 
 		index := graph.Mod(graph.Add(graph.Div(places, graph.Const(s.Graph(), int32(2))), graph.ExpandAxes(class, -1)), graph.Const(s.Graph(), int32(classes)))
 		return graph.Add(x, graph.Reshape(nn.Lookup(s, index, classes, d[3]), d...))
 	case "positions":
-		return graph.Reshape(nn.Positions(s, flat, 30), d...)
+		return graph.Reshape(nn.Positions(s, flat, max(30, d[1]*d[2])), d...)
 	case "causal attention":
 		y := nn.CausalAttention(dense("q", flat, d[3]), dense("k", flat, d[3]), dense("v", flat, d[3]), heads)
 		return graph.Add(x, graph.Reshape(dense("out", y, d[3]), d...))
