@@ -3,7 +3,6 @@ package diffusion
 import (
 	"fmt"
 	"math"
-	"slices"
 )
 
 // Churn is how much fresh noise an EDM sampler adds before its steps (Karras et
@@ -108,11 +107,10 @@ func (s *EDM) Calls() []Call { return s.calls }
 // NewRun implements Sampler.
 func (s *EDM) NewRun() Run { return &edmRun{EDM: s} }
 
-// edmRun remembers the first half of a step.
+// edmRun is a run of EDM.
 type edmRun struct {
 	*EDM
-	before []float32
-	slope  []float64
+	half halfStep
 }
 
 // Begin implements Run.
@@ -137,22 +135,9 @@ func (r *edmRun) raise(i int, x []float32, noise Normal) {
 
 // Step implements Run. Calls 0, 2, 4, ... begin a step; 1, 3, 5, ... end one.
 func (r *edmRun) Step(i int, x, output []float32, noise Normal) {
-	mustMatch(len(x), len(output))
-	step := i / 2
-	from, to := r.hat[step], r.sigmas[step+1]
-	if i%2 == 0 {
-		r.before, r.slope = slices.Clone(x), make([]float64, len(x))
-		for j := range x {
-			v := float64(x[j])
-			r.slope[j] = (v - r.denoise(v, float64(output[j]), from)) / from
-			x[j] = float32(v + (to-from)*r.slope[j])
-		}
-		return
+	begins, at := i%2 == 0, i/2
+	r.half.step(&r.precondition, begins, x, output, r.hat[at], r.sigmas[at+1])
+	if !begins {
+		r.raise(at+1, x, noise)
 	}
-	for j := range x {
-		v := float64(x[j])
-		end := (v - r.denoise(v, float64(output[j]), to)) / to
-		x[j] = float32(float64(r.before[j]) + (to-from)*(r.slope[j]+end)/2)
-	}
-	r.raise(step+1, x, noise)
 }

@@ -54,11 +54,10 @@ func (s *Heun) Calls() []Call { return s.calls }
 // NewRun implements Sampler.
 func (s *Heun) NewRun() Run { return &heunRun{Heun: s} }
 
-// heunRun remembers the first half of a step.
+// heunRun is a run of Heun.
 type heunRun struct {
 	*Heun
-	before []float32 // x at the beginning of the step.
-	slope  []float64 // dx/dσ there.
+	half halfStep
 }
 
 // Begin implements Run.
@@ -69,21 +68,32 @@ func (r *heunRun) Input(i int, dst, x []float32) { scale(dst, x, r.input(r.calls
 
 // Step implements Run. Calls 0, 2, 4, ... begin a step; 1, 3, 5, ... end one.
 func (r *heunRun) Step(i int, x, output []float32, _ Normal) {
+	r.half.step(&r.precondition, i%2 == 0, x, output, r.sigmas[i/2], r.sigmas[i/2+1])
+}
+
+// halfStep remembers the first half of a step of Heun's method.
+type halfStep struct {
+	before []float32 // x at the beginning of the step.
+	slope  []float64 // dx/dσ there.
+}
+
+// step moves x from level from to level to: first along the slope at the
+// beginning, then from the beginning along the mean of that and the slope at the
+// end. output is the network's, of x.
+func (h *halfStep) step(p *precondition, begins bool, x, output []float32, from, to float64) {
 	mustMatch(len(x), len(output))
-	from := r.sigmas[i/2]
-	to := r.sigmas[i/2+1]
-	if i%2 == 0 {
-		r.before, r.slope = slices.Clone(x), make([]float64, len(x))
+	if begins {
+		h.before, h.slope = slices.Clone(x), make([]float64, len(x))
 		for j := range x {
 			v := float64(x[j])
-			r.slope[j] = (v - r.denoise(v, float64(output[j]), from)) / from
-			x[j] = float32(v + (to-from)*r.slope[j])
+			h.slope[j] = (v - p.denoise(v, float64(output[j]), from)) / from
+			x[j] = float32(v + (to-from)*h.slope[j])
 		}
 		return
 	}
 	for j := range x {
 		v := float64(x[j])
-		end := (v - r.denoise(v, float64(output[j]), to)) / to
-		x[j] = float32(float64(r.before[j]) + (to-from)*(r.slope[j]+end)/2)
+		end := (v - p.denoise(v, float64(output[j]), to)) / to
+		x[j] = float32(float64(h.before[j]) + (to-from)*(h.slope[j]+end)/2)
 	}
 }

@@ -62,3 +62,26 @@ func TestBundledModels(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Folders of diffusers ship the Python that draws from them: each bundled model has
+// the files that saving a model would write today.
+func TestPythonIsThatOfCheckpoint(t *testing.T) {
+	for _, name := range Names() {
+		for _, file := range []string{"pipeline.py", "class_embedder/class_embedder.py"} {
+			got, err := os.ReadFile(filepath.Join(name, filepath.FromSlash(file)))
+			if os.IsNotExist(err) && file != "pipeline.py" { // Of models with a class table of their own.
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := os.ReadFile(filepath.Join("..", "checkpoint", filepath.Base(file)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got) != string(want) {
+				t.Errorf("%s/%s differs from checkpoint/%s; copy it again", name, file, filepath.Base(file))
+			}
+		}
+	}
+}

@@ -164,17 +164,22 @@ func (w *walker) unet(dir string, io map[string]array) error {
 	return nil
 }
 
+// readAutoencoder reads the weights of an autoencoder of either kind.
+func (w *walker) readAutoencoder(dir string, c *autoencoder.Config) (*nn.Weights, error) {
+	specs, err := c.Specs(w.backend)
+	if err != nil {
+		return nil, err
+	}
+	return checkpoint.LoadComponent(dir, vaePrefix, specs)
+}
+
 // kl compares an AutoencoderKL.
 func (w *walker) kl(dir string, c *autoencoder.Config, io map[string]array) error {
 	in, err := want(io, "image", "latent")
 	if err != nil {
 		return err
 	}
-	specs, err := c.Specs(w.backend)
-	if err != nil {
-		return err
-	}
-	weights, err := checkpoint.LoadComponent(dir, vaePrefix, specs)
+	weights, err := w.readAutoencoder(dir, c)
 	if err != nil {
 		return err
 	}
@@ -245,11 +250,7 @@ func (w *walker) vq(dir string, c *autoencoder.Config, io map[string]array) erro
 	if err != nil {
 		return err
 	}
-	specs, err := c.Specs(w.backend)
-	if err != nil {
-		return err
-	}
-	weights, err := checkpoint.LoadComponent(dir, vaePrefix, specs)
+	weights, err := w.readAutoencoder(dir, c)
 	if err != nil {
 		return err
 	}

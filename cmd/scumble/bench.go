@@ -81,7 +81,7 @@ ordinary step out, and an --engine that is named the trials of auto.`,
 	f.IntVar(&o.Batch, "batch", 64, "`EXAMPLES` of a step")
 	f.IntVar(&o.Multiplicity, "multiplicity", 1, "`DRAWS` of noise and timestep per example")
 	f.IntVar(&o.Rounds, "rounds", 3, "timed steps of each kind, a `COUNT`")
-	f.StringVar(&engine, "engine", string(dpsgd.Auto), "how gradients are clipped, a `METHOD`: book-keeping, loop, or auto for the faster one")
+	f.StringVar(&engine, "engine", string(dpsgd.Auto), "how to clip, a `METHOD`: book-keeping, loop, or auto for the faster one")
 	f.StringVar(&compute, "compute", string(nn.Float32), "`PRECISION` of the private step's dense products: float32 or bfloat16")
 	f.IntVar(&o.PhysicalBatch, "physical-batch", 0, "`EXAMPLES` per call, or the next divisor of the batch below; 0 is 64 draws")
 	f.BoolVar(&o.PrivateOnly, "private-only", false, "leave the ordinary step out: for the memory of the private one")

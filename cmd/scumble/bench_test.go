@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // The keys of bench step are a contract.
@@ -43,28 +41,6 @@ func TestBenchStepMisuse(t *testing.T) {
 		code := run(context.Background(), append([]string{"bench", "step", "--backend", "go"}, strings.Fields(args)...), &out, &errs)
 		if code != exitMisuse || !strings.Contains(errs.String(), want) || out.Len() > 0 {
 			t.Errorf("%s: exit code %d, %s", args, code, errs.String())
-		}
-	}
-}
-
-func TestBenchHelp(t *testing.T) {
-	for _, name := range []string{"bench", "bench step"} {
-		got := runOK(t, append(strings.Fields(name), "--help")...)
-		path := filepath.Join("testdata", "help", strings.ReplaceAll(name, " ", "_")+".txt")
-		if *update {
-			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), got); diff != "" {
-			t.Errorf("help of %s differs (-want +got; -update writes it):\n%s", name, diff)
-		}
-		if usages := findCommand(t, name).LocalFlags().FlagUsages(); strings.Contains(usages, " string ") {
-			t.Errorf("help of %s has a flag without a unit:\n%s", name, usages)
 		}
 	}
 }

@@ -29,7 +29,8 @@ var goldenHelp = []string{
 
 // goldenText are more of them, whose examples need what takes minutes to make;
 // testdata/script has them.
-var goldenText = []string{"eval", "eval train-network", "report", "audit", "audit canary", "audit mia", "audit replicas"}
+var goldenText = []string{"eval", "eval train-network", "report", "audit", "audit canary", "audit mia", "audit replicas",
+	"bench", "bench step"}
 
 func TestHelp(t *testing.T) {
 	for _, name := range slices.Concat(goldenHelp, goldenText) {
@@ -79,7 +80,7 @@ func findCommand(t *testing.T, name string) *cobra.Command {
 
 // Every flag that takes a value names its unit in capitals: --size PIXELS.
 func TestFlagsNameUnits(t *testing.T) {
-	for _, name := range goldenHelp {
+	for _, name := range slices.Concat(goldenHelp, goldenText) {
 		usages := findCommand(t, name).LocalFlags().FlagUsages()
 		for _, plain := range []string{" int ", " uint", " float ", " string ", " strings ", " stringArray "} {
 			if strings.Contains(usages, plain) {
@@ -87,6 +88,32 @@ func TestFlagsNameUnits(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The flags of every example are flags of its command, also where running it would
+// take minutes.
+func TestExamplesParse(t *testing.T) {
+	var check func(c *cobra.Command)
+	check = func(c *cobra.Command) {
+		for _, line := range strings.Split(c.Example, "\n") {
+			words := strings.Fields(line)
+			if len(words) == 0 || words[0] != "scumble" {
+				continue
+			}
+			root := findCommand(t, "version").Root()
+			of, rest, err := root.Find(words[1:])
+			if err == nil {
+				err = of.ParseFlags(rest)
+			}
+			if err != nil {
+				t.Errorf("example of %s does not parse: %s: %v", c.CommandPath(), line, err)
+			}
+		}
+		for _, sub := range c.Commands() {
+			check(sub)
+		}
+	}
+	check(findCommand(t, "version").Root())
 }
 
 // The example that the help shows works.

@@ -16,7 +16,23 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"scumble": main})
+	testscript.Main(isolated{m}, map[string]func(){"scumble": main})
+}
+
+// isolated runs tests that keep nothing in the caches of who runs them: neither
+// could a measurement kept there change what they see.
+type isolated struct{ *testing.M }
+
+func (m isolated) Run() int {
+	cache, err := os.MkdirTemp("", "scumble-test-cache-*")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(cache)
+	if err := os.Setenv("XDG_CACHE_HOME", cache); err != nil {
+		panic(err)
+	}
+	return m.M.Run()
 }
 
 // TestScripts runs testdata/script/*.txt. Beside the commands of testscript
@@ -30,6 +46,10 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, ".cache"))
+			return nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits, "spend": spend, "tear": tear, "cutline": cutLine, "mnist": linkMNIST,
 		},
