@@ -49,7 +49,7 @@ func Open(spec string) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{backend: b, lowering: nn.LoweringFor(info.Name)}, nil
+	return &Engine{backend: b, lowering: nn.LoweringOn(info.Name, info.OnCPU())}, nil
 }
 
 // Close frees the backend.

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 func TestCasesRefuse(t *testing.T) {
@@ -64,7 +66,9 @@ func FuzzReadCases(f *testing.F) {
 	}
 	f.Add([]byte(`[{"id":"a","adjacency":"replace_one","delta":1e-5,"phases":[{"type":"laplace","scale":1,"count":3}]}]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		cases, err := ReadCases(data)
+		var cases []Case
+		var err error
+		parsebound.Check(t, len(data), func() { cases, err = ReadCases(data) })
 		if err != nil {
 			return
 		}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 var step = DPSGD(1.2, 0.01, 1)
@@ -331,7 +333,9 @@ func FuzzParseLedger(f *testing.F) {
 	f.Add([]byte("{}\n"))
 	f.Add([]byte(`{"sequence":0,"time":"2026-01-01T00:00:00Z","previous":"","declare":null}` + "\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := ParseLedger(data)
+		var r *Record
+		var err error
+		parsebound.Check(t, len(data), func() { r, err = ParseLedger(data) })
 		if err != nil {
 			return
 		}

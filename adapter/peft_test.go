@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/scumble-dp/scumble/internal/parsebound"
 	"github.com/scumble-dp/scumble/nn"
 )
 
@@ -117,7 +118,9 @@ func FuzzParsePEFT(f *testing.F) {
 	f.Add(recordedPEFT(f))
 	f.Add([]byte(`{"peft_type":"LORA","target_modules":"all-linear","r":3,"rank_pattern":{"a.*":2}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := ParsePEFT(data)
+		var c *Config
+		var err error
+		parsebound.Check(t, len(data), func() { c, err = ParsePEFT(data) })
 		if err != nil {
 			return
 		}

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 func TestConfigKeepsEveryKey(t *testing.T) {
@@ -93,7 +95,9 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(`{"_class_name": "VQModel", "vq_embed_dim": 5}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := ParseConfig(data)
+		var c *Config
+		var err error
+		parsebound.Check(t, len(data), func() { c, err = ParseConfig(data) })
 		if err != nil {
 			return
 		}

@@ -35,6 +35,9 @@ type Info struct {
 	Hint      string `json:"hint,omitempty"`     // One line: what to do to get something faster.
 }
 
+// OnCPU reports whether an opened backend computes on the machine's processor.
+func (i Info) OnCPU() bool { return i.Name == Go || i.Platform == "cpu" }
+
 // String returns the backend in a few words, fit for a line of a log.
 func (i Info) String() string {
 	switch {

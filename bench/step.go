@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -32,10 +33,19 @@ type StepOptions struct {
 	Lowering      nn.Lowering
 	Compute       nn.Precision // Of the DP step's dense products; "" means float32.
 
+	// FreezeEmbedder leaves the conditioning embedder of a published model as it
+	// is, also where it trained with the attention modules.
+	FreezeEmbedder bool
+	// BasePrecision that weights which do not train are kept in by the DP step: see
+	// nn.BaseOptions. "" means float32.
+	BasePrecision nn.Precision
+
 	// PrivateOnly leaves the ordinary step out: for the memory of the other.
 	PrivateOnly bool
 	// Report, if not nil, is told what comes next.
 	Report func(what string)
+
+	model *Published // Tests take one of their own.
 }
 
 // StepResult is what Step measured. Seconds are medians over the rounds. A nil
@@ -70,7 +80,11 @@ type StepResult struct {
 	Choice       *dpsgd.Choice `json:"choice,omitempty"` // With auto.
 	Workers      int           `json:"workers"`
 	Compute      nn.Precision  `json:"compute,omitempty"`
-	Rounds       int           `json:"rounds"`
+
+	BasePrecision  nn.Precision `json:"base_precision,omitempty"`
+	FreezeEmbedder bool         `json:"freeze_embedder,omitempty"`
+
+	Rounds int `json:"rounds"`
 }
 
 // Validate reports the first number that is out of range.
@@ -88,6 +102,8 @@ func (o *StepOptions) Validate() error {
 		return fmt.Errorf("physical batch is %d, want at least 1, or zero for 64 draws", o.PhysicalBatch)
 	case o.Engine != "" && o.Engine != dpsgd.Auto && o.Engine != dpsgd.BookKeeping && o.Engine != dpsgd.PerExampleLoop:
 		return fmt.Errorf("clipping method is %q, want %q, %q or %q", o.Engine, dpsgd.BookKeeping, dpsgd.PerExampleLoop, dpsgd.Auto)
+	case o.BasePrecision != "" && o.BasePrecision != nn.Float32 && o.BasePrecision != nn.BFloat16:
+		return fmt.Errorf("precision of frozen weights is %q, want %q or %q", o.BasePrecision, nn.Float32, nn.BFloat16)
 	case o.Set == None && o.PrivateOnly:
 		return fmt.Errorf("trainable set %q has no private step, want another", None)
 	}
@@ -129,15 +145,19 @@ func Step(ctx context.Context, backend compute.Backend, o StepOptions) (*StepRes
 			o.Report(what)
 		}
 	}
-	w, err := NewWorkload(backend, o.Workload, o.Set)
+	w, err := o.open(backend)
 	if err != nil {
 		return nil, err
+	}
+	if w.published() { // A heap of a few huge arrays must not double before it is swept.
+		defer debug.SetGCPercent(debug.SetGCPercent(10))
 	}
 	_, flops := w.Flops(backend)
 	r := &StepResult{
 		Parameters: w.Parameters(), TrainableParameters: w.TrainableParameters(),
 		GFLOPPerStep: flops * float64(o.Batch*o.Multiplicity) / 1e9, PhysicalBatch: o.PhysicalBatch,
 		Workload: o.Workload, Set: o.Set, Batch: o.Batch, Multiplicity: o.Multiplicity, Workers: o.Workers, Rounds: o.Rounds, Compute: o.Compute,
+		BasePrecision: o.BasePrecision, FreezeEmbedder: o.FreezeEmbedder,
 	}
 	d := w.newData(o.Batch, o.Multiplicity)
 
@@ -175,6 +195,9 @@ func Step(ctx context.Context, backend compute.Backend, o StepOptions) (*StepRes
 			return nil, fmt.Errorf("private step: %w", err)
 		}
 		private.run = func() error { return step(o.Batch) }
+		if o.Engine == dpsgd.PerExampleLoop {
+			r.PhysicalBatch = 1
+		}
 		r.CompileSeconds = private.first()
 	}
 	for round := range o.Rounds {
@@ -201,6 +224,21 @@ func Step(ctx context.Context, backend compute.Backend, o StepOptions) (*StepRes
 	r.GFLOPS = r.GFLOPPerStep / *seconds
 	r.PeakRSS = peakRSS()
 	return r, nil
+}
+
+// open makes the workload of the DP step.
+func (o *StepOptions) open(backend compute.Backend) (*Workload, error) {
+	if o.model != nil {
+		return newPublished(backend, o.model, o.Set, o.FreezeEmbedder)
+	}
+	if !slices.Contains(PublishedModels, o.Workload) {
+		return NewWorkload(backend, o.Workload, o.Set)
+	}
+	p, err := OpenPublished(o.Workload)
+	if err != nil {
+		return nil, err
+	}
+	return newPublished(backend, p, o.Set, o.FreezeEmbedder)
 }
 
 // ordinaryStep returns a step of ordinary training of all parameters on the
@@ -235,6 +273,7 @@ func (w *Workload) engineOptions(o StepOptions) dpsgd.EngineOptions {
 	return dpsgd.EngineOptions{
 		Method: o.Engine, ClippingNorm: clippingNorm, NN: nn.Options{Lowering: o.Lowering, Compute: o.Compute, Adapter: w.adapter},
 		Weights: w.weights, Trainable: w.Trainable, Loss: w.loss, PhysicalBatchSize: o.PhysicalBatch, Workers: o.Workers,
+		Base: nn.BaseOptions{Precision: o.BasePrecision, Release: w.published()},
 	}
 }
 
@@ -258,6 +297,11 @@ func (w *Workload) privateStep(ctx context.Context, backend compute.Backend, d *
 		return nil, nil, err
 	}
 	vector := w.weights.Flatten(w.Trainable)
+	if w.published() {
+		for _, name := range w.Trainable {
+			w.weights.Get(name).Data = nil // The vector has them.
+		}
+	}
 	noise, err := dpsgd.NewNoise()
 	if err != nil {
 		e.Close()

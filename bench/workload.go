@@ -29,7 +29,8 @@ const (
 	Latent = "latent" // UNet2DConditionModel on 8x8x4 latents, the class as one context token.
 )
 
-// Workloads lists the names.
+// Workloads lists the names of those that are small enough for any machine. Step
+// takes PublishedModels, too.
 var Workloads = []string{Pixel, Latent}
 
 // Set says which parameters train.
@@ -46,6 +47,8 @@ const (
 // Sets lists the trainable sets.
 var Sets = []Set{Full, Attention, LoRA, LoDA, None}
 
+const textPrefix = "text_encoder"
+
 // tableEntries is the size of the class table: ten classes and the null class.
 const tableEntries = 11
 
@@ -56,16 +59,25 @@ type Workload struct {
 	Trainable []string
 
 	model    *checkpoint.Model
+	frozen   bool // The conditioning embedder does not train, or there is none apart from the UNet.
 	schedule *diffusion.Schedule
 	adapter  nn.Adapter // Nil without branches.
 	weights  *nn.Weights
 	base     int // Parameters without branches.
 }
 
-// NewWorkload prepares a workload. Nothing runs on the backend.
+// NewWorkload prepares a workload with random weights: one of Workloads, or of
+// PublishedModels. Nothing runs on the backend.
 func NewWorkload(backend compute.Backend, name string, set Set) (*Workload, error) {
+	if slices.Contains(PublishedModels, name) {
+		p, err := OpenPublished(name)
+		if err != nil {
+			return nil, err
+		}
+		return newPublished(backend, p, set, false)
+	}
 	if !slices.Contains(Workloads, name) {
-		return nil, fmt.Errorf("workload is %q, want one of %q", name, Workloads)
+		return nil, fmt.Errorf("workload is %q, want one of %q", name, append(slices.Clone(Workloads), PublishedModels...))
 	}
 	raw, err := configs.ReadFile("workloads/" + name + ".json")
 	if err != nil {
@@ -78,10 +90,22 @@ func NewWorkload(backend compute.Backend, name string, set Set) (*Workload, erro
 	if w.model.UNet.NumClassEmbeds == 0 {
 		w.model.ClassEmbedder = &checkpoint.ClassEmbedder{Entries: tableEntries, Channels: w.model.UNet.CrossAttentionDim.At(0)}
 	}
+	return w, w.fill(backend)
+}
+
+// newPublished is NewWorkload for a published model, of which freeze leaves the
+// conditioning embedder as it is even where it trained.
+func newPublished(backend compute.Backend, p *Published, set Set, freeze bool) (*Workload, error) {
+	w := &Workload{Name: p.Name, Set: set, model: p.Model, frozen: freeze || !p.TrainsEmbedder}
+	return w, w.fill(backend)
+}
+
+// fill makes weights, and names those that train.
+func (w *Workload) fill(backend compute.Backend) (err error) {
 	if w.schedule, err = diffusion.NewSchedule(w.model.Scheduler); err != nil {
-		return nil, err
+		return err
 	}
-	switch set {
+	switch w.Set {
 	case LoRA:
 		w.adapter = &adapter.LoDA{Rank: 4, Alpha: 4, Core: adapter.LinearCore, Target: adapter.DenseLayers("to_q", "to_k", "to_v", "to_out.0")}
 	case LoDA:
@@ -89,7 +113,7 @@ func NewWorkload(backend compute.Backend, name string, set Set) (*Workload, erro
 	}
 	specs, err := nn.Collect(backend, nn.Options{Adapter: w.adapter}, func(s *nn.Scope) { w.loss(s, w.shapes(s.Graph(), 1, 1)) })
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for i := range specs {
 		if !adapter.IsAdapter(specs[i].Name) {
@@ -99,9 +123,13 @@ func NewWorkload(backend compute.Backend, name string, set Set) (*Workload, erro
 			specs[i].Init = nn.InitFanIn
 		}
 	}
-	w.weights = nn.InitWeights(specs, rand.New(rand.NewPCG(1, 0)))
+	if w.published() {
+		w.weights = quickWeights(specs)
+	} else {
+		w.weights = nn.InitWeights(specs, rand.New(rand.NewPCG(1, 0)))
+	}
 	w.Trainable, err = w.trainable(specs)
-	return w, err
+	return err
 }
 
 // isResnetConvolution targets conv1 and conv2 of the residual blocks.
@@ -125,10 +153,17 @@ func (w *Workload) trainable(specs []nn.Spec) ([]string, error) {
 		for _, m := range w.model.UNet.AttentionModules() {
 			modules = append(modules, "unet."+m)
 		}
-		return adapter.Attention(specs, modules, 0, "class_embedder", "unet.class_embedding")
+		if w.frozen {
+			return adapter.Attention(specs, modules, 0)
+		}
+		return adapter.Attention(specs, modules, 0, "class_embedder", "unet.class_embedding", textPrefix)
 	}
 	return nil, fmt.Errorf("trainable set is %q, want one of %q", w.Set, Sets)
 }
+
+// published reports whether the model is large enough that its weights must not
+// lie in memory twice.
+func (w *Workload) published() bool { return w.model.Autoencoder != nil }
 
 // Parameters returns the number of parameters of the model without branches.
 func (w *Workload) Parameters() int { return w.base }
@@ -137,7 +172,7 @@ func (w *Workload) Parameters() int { return w.base }
 func (w *Workload) TrainableParameters() int {
 	n := 0
 	for _, name := range w.Trainable {
-		n += len(w.weights.Get(name).Data)
+		n += w.weights.Get(name).Size()
 	}
 	return n
 }
@@ -153,9 +188,16 @@ func (w *Workload) shapes(g *graph.Graph, examples, draws int) []*graph.Node {
 	input := func(name string, dtype dtypes.DType, dims ...int) *graph.Node {
 		return graph.Parameter(g, "input:"+name, shapes.Make(dtype, dims...))
 	}
+	told := input("class", dtypes.Int32, rows)
+	switch m := w.model; {
+	case m.TextEncoder != nil && w.frozen:
+		told = input("context", dtypes.Float32, rows, m.TextEncoder.Positions, m.TextEncoder.Width)
+	case m.TextEncoder != nil:
+		told = input("tokens", dtypes.Int32, rows, m.TextEncoder.Positions)
+	}
 	return []*graph.Node{
 		input("clean", dtypes.Float32, examples, size, size, channels), input("noise", dtypes.Float32, rows, size, size, channels),
-		input("t", dtypes.Int32, rows), input("class", dtypes.Int32, rows),
+		input("t", dtypes.Int32, rows), told,
 	}
 }
 
@@ -164,6 +206,12 @@ type data struct {
 	size, channels, draws int
 	clean, noise          []float32
 	t, class              []int32
+
+	// Of a model that takes text, in place of classes: token numbers, or what the
+	// text encoder made of them where it is frozen.
+	positions, width int
+	tokens           []int32
+	contexts         []float32
 }
 
 func (w *Workload) newData(examples, draws int) *data {
@@ -183,6 +231,21 @@ func (w *Workload) newData(examples, draws int) *data {
 			d.t, d.class = append(d.t, int32(rng.IntN(w.schedule.Steps()))), append(d.class, class)
 		}
 	}
+	if e := w.model.ClassEmbedder; e != nil {
+		for i := range d.class {
+			d.class[i] %= int32(e.Entries)
+		}
+	}
+	if e := w.model.TextEncoder; e != nil {
+		d.positions, d.width = e.Positions, e.Width
+		if w.frozen {
+			d.contexts = normal(examples * e.Positions * e.Width)
+			return d
+		}
+		for range examples * e.Positions {
+			d.tokens = append(d.tokens, int32(rng.IntN(e.Vocabulary)))
+		}
+	}
 	return d
 }
 
@@ -199,9 +262,39 @@ func (d *data) fetch(positions []int, size int) ([]*tensors.Tensor, error) {
 		copy(t[i*k:], d.t[p*k:(p+1)*k])
 		copy(class[i*k:], d.class[p*k:(p+1)*k])
 	}
+	told := tensors.FromFlatDataAndDimensions(class, size*k)
+	switch {
+	case d.contexts != nil:
+		told = tensors.FromFlatDataAndDimensions(texts(d, positions, size, d.contexts, d.width), size*k, d.positions, d.width)
+	case d.tokens != nil:
+		told = tensors.FromFlatDataAndDimensions(texts(d, positions, size, d.tokens, 1), size*k, d.positions)
+	}
 	return []*tensors.Tensor{
 		tensors.FromFlatDataAndDimensions(clean, size, d.size, d.size, d.channels),
 		tensors.FromFlatDataAndDimensions(noise, size*k, d.size, d.size, d.channels),
-		tensors.FromFlatDataAndDimensions(t, size*k), tensors.FromFlatDataAndDimensions(class, size*k),
+		tensors.FromFlatDataAndDimensions(t, size*k), told,
 	}, nil
+}
+
+// texts returns what all draws of each example are told.
+func texts[T any](d *data, positions []int, size int, all []T, width int) []T {
+	per := d.positions * width
+	out := make([]T, size*d.draws*per)
+	for i, p := range positions {
+		for k := range d.draws {
+			copy(out[(i*d.draws+k)*per:], all[p*per:(p+1)*per])
+		}
+	}
+	return out
+}
+
+// generator returns the workload as a model that generate.Images takes, and the
+// size of its images.
+func (w *Workload) generator() (*checkpoint.Model, int) {
+	m := *w.model
+	m.Weights, m.Channels, m.Size, m.PixelUnshuffle = w.weights, m.UNet.InChannels, m.UNet.SampleSize.At(0), 1
+	for i := range tableEntries - 1 {
+		m.Classes = append(m.Classes, fmt.Sprint(i))
+	}
+	return &m, m.Size
 }

@@ -96,6 +96,9 @@ type condStage struct {
 		Classes    int `yaml:"n_classes"`
 		EmbedWidth int `yaml:"n_embed"`
 		Layers     int `yaml:"n_layer"`
+
+		Layer    string `yaml:"layer"` // CLIP: "" or "last"; OpenCLIP: also "penultimate".
+		UseWords *bool  `yaml:"use_tokenizer"`
 	}
 }
 

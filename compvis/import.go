@@ -137,10 +137,10 @@ func (m *importer) condition(c *Config) error {
 		if err := m.take("class_embedder", condPrefix+"embedding.", specs, func(name string) (source, error) { return whole(name), nil }); err != nil {
 			return err
 		}
-	case "FrozenCLIPEmbedder", "BERTEmbedder":
-		return m.text(kind)
+	case clipEmbedder, openEmbedder, bertEmbedder:
+		return m.text(kind, stage)
 	default:
-		return fmt.Errorf("model config: cond_stage_config.target ends in %q, want ClassEmbedder, FrozenCLIPEmbedder or BERTEmbedder", kind)
+		return fmt.Errorf("model config: cond_stage_config.target ends in %q, want ClassEmbedder, %s, %s or %s", kind, clipEmbedder, openEmbedder, bertEmbedder)
 	}
 	out.Classes = m.o.Classes
 	if out.Classes == nil && entries > 1 {
@@ -151,8 +151,24 @@ func (m *importer) condition(c *Config) error {
 	return nil
 }
 
+// Text embedders of CompVis and Stability.
+const (
+	clipEmbedder = "FrozenCLIPEmbedder"
+	openEmbedder = "FrozenOpenCLIPEmbedder"
+	bertEmbedder = "BERTEmbedder"
+)
+
 // text reads a text encoder. Its sizes are those of the tensors.
-func (m *importer) text(kind string) error {
+func (m *importer) text(kind string, stage *condStage) error {
+	skip := 0 // Layers at the end that are not used.
+	switch layer := stage.Params.Layer; {
+	case kind == openEmbedder && layer == "penultimate":
+		skip = 1
+	case layer != "" && layer != "last":
+		return fmt.Errorf("model config: cond_stage_config has layer %q, want last, or penultimate in %s; no other is implemented", layer, openEmbedder)
+	case stage.Params.UseWords != nil && !*stage.Params.UseWords:
+		return fmt.Errorf("model config: cond_stage_config has use_tokenizer false, which is not implemented")
+	}
 	if m.o.Tokenizer == nil {
 		return fmt.Errorf("the model is conditioned on text and the checkpoint has no tokenizer; name the folder of one with --tokenizer")
 	}
@@ -160,7 +176,14 @@ func (m *importer) text(kind string) error {
 	config, rename := textencoder.Default(textencoder.LDMBert), bertName
 	tokens, positions, network, layer := "token_emb.weight", "pos_emb.emb.weight", "attn_layers.layers.1.1.net.0.0.weight", "attn_layers.layers.%d.1.to_q.weight"
 	every := 2
-	if kind == "FrozenCLIPEmbedder" {
+	switch kind {
+	case openEmbedder:
+		config = textencoder.Default(textencoder.CLIP)
+		config.Activation = textencoder.GELU
+		prefix = condPrefix + "model."
+		tokens, positions = "token_embedding.weight", "positional_embedding"
+		network, layer, every = "transformer.resblocks.0.mlp.c_fc.weight", "transformer.resblocks.%d.attn.in_proj_weight", 1
+	case clipEmbedder:
 		config = textencoder.Default(textencoder.CLIP)
 		prefix += "text_model."
 		rename = func(name string) (source, error) { return whole(name), nil }
@@ -192,7 +215,10 @@ func (m *importer) text(kind string) error {
 	for m.names[prefix+fmt.Sprintf(layer, every*config.Layers)] {
 		config.Layers++
 	}
-	if kind == "FrozenCLIPEmbedder" { // CLIP's heads are 64 wide in every published size.
+	if config.Layers -= skip; config.Layers < 1 {
+		return fmt.Errorf("text encoder of the checkpoint has %d layers that are used, want at least 1", config.Layers)
+	}
+	if kind != bertEmbedder { // CLIP's heads are 64 wide in every published size.
 		config.Heads = max(1, config.Width/64)
 		config.HeadWidth = config.Width / config.Heads
 	} else {
@@ -202,6 +228,10 @@ func (m *importer) text(kind string) error {
 		}
 		config.HeadWidth = 64
 		config.Heads = s[0] / config.HeadWidth
+	}
+	if kind == openEmbedder {
+		rename = openName(config.Width)
+		m.passOpen(prefix, config.Layers)
 	}
 	if err := config.Validate(); err != nil {
 		return fmt.Errorf("text encoder of the checkpoint: %w", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/scumble-dp/scumble/checkpoint"
 	"github.com/scumble-dp/scumble/internal/backendtest"
+	"github.com/scumble-dp/scumble/internal/parsebound"
 	"github.com/scumble-dp/scumble/nn"
 	"github.com/scumble-dp/scumble/pipeline"
 	"github.com/scumble-dp/scumble/safetensors"
@@ -171,7 +172,7 @@ func TestImportRefuses(t *testing.T) {
 		"more blocks":        {`"num_res_blocks": 1`, `"num_res_blocks": 2`, "which the config wants"},
 		"fewer levels":       {`"ch_mult": [`, `"ch_mult": [1], "x": [`, "no place"},
 		"another stage":      {"VQModelInterface", "VQGANXL", "first_stage_config.target"},
-		"another embedder":   {"ClassEmbedder", "FrozenOpenCLIPEmbedder", "FrozenOpenCLIPEmbedder"},
+		"another embedder":   {"ClassEmbedder", "FrozenT5Embedder", "FrozenT5Embedder"},
 		"text, no tokenizer": {"ClassEmbedder", "FrozenCLIPEmbedder", "--tokenizer"},
 		"concatenation":      {`"crossattn"`, `"concat"`, "conditioning_key"},
 		"attention":          {`"attn_resolutions": [`, `"attn_resolutions": [16], "y": [`, "attn_resolutions"},
@@ -195,6 +196,24 @@ func TestImportRefuses(t *testing.T) {
 	}
 }
 
+func TestLayersOfTextEncoders(t *testing.T) {
+	no := false
+	for _, c := range []struct {
+		kind, layer string
+		words       *bool
+		want        string
+	}{
+		{clipEmbedder, "hidden", nil, `layer "hidden"`}, {clipEmbedder, "penultimate", nil, `layer "penultimate"`}, {openEmbedder, "pooled", nil, `layer "pooled"`},
+		{bertEmbedder, "", &no, "use_tokenizer"}, {clipEmbedder, "last", nil, "--tokenizer"}, {openEmbedder, "penultimate", nil, "--tokenizer"},
+	} {
+		var stage condStage
+		stage.Params.Layer, stage.Params.UseWords = c.layer, c.words
+		if err := (&importer{}).text(c.kind, &stage); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s, layer %q: error is %v, want one with %q", c.kind, c.layer, err, c.want)
+		}
+	}
+}
+
 func FuzzParseConfig(f *testing.F) {
 	for _, name := range []string{"classes", "plain"} {
 		text, err := os.ReadFile(filepath.Join("testdata", name+".yaml"))
@@ -204,7 +223,9 @@ func FuzzParseConfig(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := ParseConfig(data)
+		var c *Config
+		var err error
+		parsebound.Check(t, len(data), func() { c, err = ParseConfig(data) })
 		if err != nil {
 			return
 		}

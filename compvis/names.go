@@ -197,7 +197,7 @@ func bertName(name string) (source, error) {
 	}
 	module, leaf, _ := cutLast(rest)
 	attention, network := fmt.Sprintf("attn_layers.layers.%d", 2*i), fmt.Sprintf("attn_layers.layers.%d", 2*i+1)
-	places := map[string]string{"self_attn_layer_norm": attention + ".0.0", "final_layer_norm": network + ".0.0",
+	places := map[string]string{"self_attn_layer_norm": attention + ".0", "final_layer_norm": network + ".0",
 		"self_attn.q_proj": attention + ".1.to_q", "self_attn.k_proj": attention + ".1.to_k", "self_attn.v_proj": attention + ".1.to_v",
 		"self_attn.out_proj": attention + ".1.to_out", "fc1": network + ".1.net.0.0", "fc2": network + ".1.net.2"}
 	place, ok := places[module]

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 const secret = "quetzalcoatl"
@@ -120,7 +122,9 @@ func FuzzParseCaptions(f *testing.F) {
 	f.Add([]byte("{\"file_name\": \"\xff\", \"text\": \"\xff\"}\r\n"))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		names, texts, bad := parseCaptions(data)
+		var names, texts []string
+		var bad *Error
+		parsebound.Check(t, len(data), func() { names, texts, bad = parseCaptions(data) })
 		if bad != nil {
 			return
 		}

@@ -10,20 +10,12 @@ import (
 	"unicode/utf8"
 )
 
-// ClassNames returns the names of the class folders in dir, in the order that
-// OpenFolder gives labels, without opening an image. It is nil where Open would
-// read IDX files.
-func ClassNames(dir string) ([]string, error) {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, openError(dir, err)
-	}
-	if !info.IsDir() {
-		return nil, nil
-	}
-	if images, err := idxIn(dir, Train); err != nil || images != "" {
-		return nil, err
-	}
+// ClassNames is [ClassNamesOf] for a path of any format.
+func ClassNames(path string) ([]string, error) { return ClassNamesOf(path, Options{}) }
+
+// folderNames returns the names of the class folders in dir, in the order that
+// OpenFolder gives labels.
+func folderNames(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, openError(dir, err)

@@ -8,10 +8,12 @@
 //
 // Images are bytes, channels last: [n, height, width, channels], 0 is black.
 // The readers are [Open], which looks at the path and picks one of [OpenIDX]
-// (the format of MNIST), [OpenFolder] (one folder of pictures per class) and
-// [OpenCaptions] (a folder of pictures with a text for each).
+// (the format of MNIST), [OpenFolder] (one folder of pictures per class),
+// [OpenCaptions] and [OpenParquet] (pictures with a text for each), and the formats
+// of published sets ([Formats]).
 // Whatever they refuse about the data itself is an [*Error], so that a command
 // can tell the user's data from its own failures.
 //
-// The subpackage glyphs makes public images of characters.
+// The subpackages glyphs and shapes make public images of characters and of
+// other things.
 package dataset

@@ -137,6 +137,11 @@ func (b *builder) add(path string, label int) error {
 	if err != nil {
 		return openError(path, err)
 	}
+	return b.addImage(path, data, label)
+}
+
+// addImage adds the image that data hold; path names it in errors.
+func (b *builder) addImage(path string, data []byte, label int) error {
 	source := "the size asked for"
 	if b.first != "" {
 		source = b.first

@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/image/bmp"
 	"pgregory.net/rapid"
+
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 func TestFolderRoundTrip(t *testing.T) {
@@ -131,8 +133,8 @@ func TestOpenFolderRefuses(t *testing.T) {
 		{"mixed sizes", tree{"a/1.png": ok, "b/2.png": greyPNG(32, 32)}, Options{}, []string{"b/2.png", "32x32", "a/1.png is 28x28", "mogrify -resize '28x28!'"}},
 		{"other size", tree{"a/1.png": ok, "b/2.png": ok}, Options{Size: 32}, []string{"a/1.png", "28x28", "asked for is 32x32"}},
 		{"oblong", tree{"a/1.png": greyPNG(28, 32), "b/2.png": ok}, Options{}, []string{"28x32 pixels, want a square", "mogrify"}},
-		{"small", tree{"a/1.png": greyPNG(8, 8), "b/2.png": ok}, Options{}, []string{"8x8 pixels, want 28 to 64"}},
-		{"large", tree{"a/1.png": greyPNG(128, 128), "b/2.png": ok}, Options{}, []string{"128x128 pixels, want 28 to 64", "64x64!"}},
+		{"small", tree{"a/1.png": greyPNG(8, 8), "b/2.png": ok}, Options{}, []string{"8x8 pixels, want 28 to 256"}},
+		{"large", tree{"a/1.png": greyPNG(512, 512), "b/2.png": ok}, Options{}, []string{"512x512 pixels, want 28 to 256", "256x256!"}},
 		{"empty class", tree{"a/1.png": ok, "b": nil}, Options{}, []string{`class "b" has no images`}},
 		{"no images", tree{"a": nil, "b": nil}, Options{}, []string{"no images"}},
 		{"one class", tree{"a/1.png": ok}, Options{}, []string{"1 classes, want 2 to 100"}},
@@ -272,7 +274,11 @@ func FuzzDecode(f *testing.F) {
 	f.Add(bmps.Bytes())
 	f.Add([]byte("RIFF\x1a\x00\x00\x00WEBPVP8L\x0d\x00\x00\x00\x2f\x1b\xc0\x06\x00\x07\x10\xfd\x8f\xfe\x07\x22\xa2\xff\x01"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		img, err := decode(data, func(width, height int) *Error { return checkSize("x", width, height, 0, "") })
+		var img image.Image
+		var err error
+		parsebound.Check(t, len(data), func() {
+			img, err = decode(data, func(width, height int) *Error { return checkSize("x", width, height, 0, "") })
+		})
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Fatalf("error of a broken image is not ErrInvalid: %v", err)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 // drawSet returns a set that every reader takes: each class has an image.
@@ -86,8 +88,8 @@ func TestOpenIDXRefuses(t *testing.T) {
 		{"too long", append(bytes.Clone(images), 0), labels, Options{}, "at least 2353 bytes"},
 		{"huge", idx(8, []uint32{1 << 31, 1 << 31, 1 << 31}, nil), labels, Options{}, "asks for over"},
 		{"none", idx(8, []uint32{0, 28, 28}, nil), labels, Options{}, "no images"},
-		{"small", idx(8, []uint32{1, 27, 27}, make([]byte, 27*27)), labels, Options{}, "27x27 pixels, want 28 to 64"},
-		{"large", idx(8, []uint32{1, 65, 65}, make([]byte, 65*65)), labels, Options{}, "65x65 pixels, want 28 to 64"},
+		{"small", idx(8, []uint32{1, 27, 27}, make([]byte, 27*27)), labels, Options{}, "27x27 pixels, want 28 to 256"},
+		{"large", idx(8, []uint32{1, 257, 257}, make([]byte, 257*257)), labels, Options{}, "257x257 pixels, want 28 to 256"},
 		{"oblong", idx(8, []uint32{1, 28, 30}, make([]byte, 28*30)), labels, Options{}, "30x28 pixels, want a square"},
 		{"other size", images, labels, Options{Size: 32}, "28x28 pixels, but the size asked for is 32x32"},
 		{"two channels", idx(8, []uint32{1, 28, 28, 2}, make([]byte, 28*28*2)), labels, Options{}, "2 channels"},
@@ -166,7 +168,10 @@ func FuzzReadIDX(f *testing.F) {
 	w.Close()
 	f.Add(z.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		shape, values, err := readIDX(bytes.NewReader(data))
+		var shape []int
+		var values []byte
+		var err error
+		parsebound.Check(t, len(data), func() { shape, values, err = readIDX(bytes.NewReader(data)) })
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Fatalf("error of a broken file is not ErrInvalid: %v", err)

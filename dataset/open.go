@@ -7,45 +7,96 @@ import (
 	"strings"
 )
 
-// Open reads the data set at path, whatever its kind:
+// Open reads the data set at path in the format o.Format, or in the one that
+// [Detect] finds there:
 //
 //   - a folder with a file metadata.jsonl, as [OpenCaptions];
+//   - a Parquet file with captions, or a folder of them, as [OpenParquet];
 //   - a folder with one folder of images for each class, as [OpenFolder];
 //   - a folder of IDX files, such as train-images-idx3-ubyte.gz and
 //     train-labels-idx1-ubyte.gz, as [OpenIDX], of which o.Split is read;
-//   - an IDX file of images, whose labels are in o.Labels or beside it.
+//   - an IDX file of images, whose labels are in o.Labels or beside it;
+//   - the files of a published data set as they are distributed ([Formats]).
 func Open(path string, o Options) (*Set, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(path)
+	format, at, err := resolve(path, o)
 	if err != nil {
-		return nil, openError(path, err)
+		return nil, err
 	}
-	if !info.IsDir() {
-		labels := o.Labels
-		if labels == "" {
-			if labels, err = labelsBeside(path); err != nil {
+	switch format {
+	case CaptionFormat:
+		return OpenCaptions(at, o)
+	case ParquetFormat:
+		if isFile(at) {
+			return OpenParquet([]string{at}, o)
+		}
+		files, err := parquetIn(at, o.Split)
+		if err != nil {
+			return nil, err
+		}
+		return OpenParquet(files, o)
+	case IDXFormat, MNIST, FashionMNIST:
+		return openPair(at, format, o)
+	case EMNIST:
+		return openEMNIST(at, o)
+	case CIFAR10, CIFAR100:
+		return openCIFAR(at, format, o)
+	case SVHN:
+		return openSVHN(at, o)
+	case CelebA, CelebAHQ:
+		return openCelebA(at, format, o)
+	case Camelyon17:
+		return openCamelyon(at, o)
+	case MedMNIST:
+		return openMedMNIST(at, o)
+	}
+	return OpenFolder(at, o)
+}
+
+// openPair reads IDX files of images and labels.
+func openPair(path string, format Format, o Options) (*Set, error) {
+	images, labels := path, o.Labels
+	var err error
+	if !isFile(path) {
+		if images, err = idxIn(path, o.Split); err != nil {
+			return nil, err
+		}
+		labels = ""
+	}
+	if labels == "" {
+		if labels, err = labelsBeside(images); err != nil {
+			return nil, err
+		}
+	}
+	asked := o
+	if format != IDXFormat {
+		if o.Classes, err = o.namesFor(images, map[Format][]string{MNIST: digitNames, FashionMNIST: fashionNames}[format]); err != nil {
+			return nil, err
+		}
+		for _, path := range []string{images, labels} {
+			if err := o.verifyContents(path, format); err != nil {
 				return nil, err
 			}
 		}
-		return OpenIDX(path, labels, o)
 	}
-	if hasCaptions(path) {
-		return OpenCaptions(path, o)
+	s, err := OpenIDX(images, labels, o)
+	if err == nil && format != IDXFormat {
+		s.order(asked)
 	}
-	images, err := idxIn(path, o.Split)
-	if err != nil {
-		return nil, err
+	return s, err
+}
+
+// holdsIDX says whether a folder holds IDX files.
+func holdsIDX(dir string) bool {
+	for _, pattern := range []string{"*-idx?-ubyte", "*-idx?-ubyte.gz", "*.idx?-ubyte", "*.idx?-ubyte.gz"} {
+		found, err := filepath.Glob(filepath.Join(escapeGlob(dir), pattern))
+		if err == nil && len(found) > 0 {
+			return true
+		}
 	}
-	if images == "" {
-		return OpenFolder(path, o)
-	}
-	labels, err := labelsBeside(images)
-	if err != nil {
-		return nil, err
-	}
-	return OpenIDX(images, labels, o)
+	return false
 }
 
 // idxIn returns the IDX file of images of a split in a folder, "" where the
@@ -65,12 +116,9 @@ func idxIn(dir string, split Split) (string, error) {
 			}
 		}
 	}
-	for _, pattern := range []string{"*-idx?-ubyte", "*-idx?-ubyte.gz", "*.idx?-ubyte", "*.idx?-ubyte.gz"} {
-		found, err := filepath.Glob(filepath.Join(escapeGlob(dir), pattern))
-		if err == nil && len(found) > 0 {
-			return "", invalid(dir, "name the files as MNIST does or give the path of the images",
-				"folder of IDX files without %s-idx3-ubyte or %[1]s-idx3-ubyte.gz", names[0])
-		}
+	if holdsIDX(dir) {
+		return "", invalid(dir, "name the files as MNIST does or give the path of the images",
+			"folder of IDX files without %s-idx3-ubyte or %[1]s-idx3-ubyte.gz", names[0])
 	}
 	return "", nil
 }

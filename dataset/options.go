@@ -10,7 +10,7 @@ import (
 // What the readers take. The models are built for these.
 const (
 	MinSize    = 28  // Pixels.
-	MaxSize    = 64  // Pixels.
+	MaxSize    = 256 // Pixels.
 	MinClasses = 2   // Of a labelled set.
 	MaxClasses = 100 // Of a labelled set.
 )
@@ -43,8 +43,21 @@ type Options struct {
 	// AllowEmpty accepts a class without images, as a small test set may have.
 	AllowEmpty bool
 
-	// Split is the pair to read where a folder holds IDX files. Empty means Train.
+	// Split is the part to read where the files tell one. Empty means Train.
 	Split Split
+
+	// Format is the layout of the files. Empty means the one that is there.
+	Format Format
+
+	// Attribute chooses what the files leave open. CelebA: the attribute whose
+	// presence is the class; empty means Male. EMNIST: the part, such as balanced,
+	// where a folder holds several. CIFAR-100: coarse, for its 20 groups of
+	// classes. SVHN: extra, to add the easier digits to the training split.
+	Attribute string
+
+	// AnyChecksum takes files whose contents are not those that were published
+	// under their names, such as a part of them.
+	AnyChecksum bool
 
 	// Labels is the IDX file of the labels, for Open with a path to the IDX file
 	// of the images. Empty means the file beside it with "labels" and "idx1" in

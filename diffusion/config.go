@@ -95,14 +95,16 @@ const (
 
 // Solver holds the settings of DPM-Solver++.
 type Solver struct {
-	Order           int    // 1 or 2.
-	Algorithm       string // "dpmsolver++".
+	Order           int    // 1, 2 or 3; 3 without noise only.
+	Algorithm       string // "dpmsolver++", or "sde-dpmsolver++", which adds noise.
 	Type            string // Second-order step: "midpoint" or "heun".
-	LowerOrderFinal bool   // With fewer than 15 steps, the last is of first order.
+	LowerOrderFinal bool   // With fewer than 15 steps, the last is of first order, the one before at most of second.
 	EulerAtFinal    bool   // The last step is of first order.
 }
 
-const maxSteps = 1 << 20
+// maxSteps is far above the 1000 to 4000 of published models; a schedule holds
+// several values for each.
+const maxSteps = 1 << 14
 
 // DefaultConfig returns what diffusers assumes for keys that a file lacks, with
 // class DDPMScheduler.
@@ -201,7 +203,7 @@ func (c *Config) Validate() error {
 		{"interpolation_type", l.Interpolation, []string{"linear", "log_linear"}},
 		{"timestep_type", string(l.TimestepType), []string{string(Discrete), string(Continuous)}},
 		{"sigma_schedule", l.Schedule, []string{"karras", "exponential"}},
-		{"algorithm_type", s.Algorithm, []string{"dpmsolver++"}},
+		{"algorithm_type", s.Algorithm, []string{"dpmsolver++", "sde-dpmsolver++"}},
 		{"solver_type", s.Type, []string{"midpoint", "heun"}},
 	} {
 		if !slices.Contains(choice.want, choice.got) {
@@ -209,8 +211,13 @@ func (c *Config) Validate() error {
 				choice.key, choice.got, choice.want)
 		}
 	}
-	if s.Order != 1 && s.Order != 2 {
-		return fmt.Errorf("scheduler config: solver_order is %d, want 1 or 2; no other is implemented", s.Order)
+	if s.Order < 1 || s.Order > 3 {
+		return fmt.Errorf("scheduler config: solver_order is %d, want 1, 2 or 3; no other is implemented", s.Order)
+	}
+	if s.Order == 3 && s.adds() {
+		// Diffusers' own has a term of another sign than its source (k-diffusion's
+		// 3M SDE), which does not vanish for short steps.
+		return fmt.Errorf("scheduler config: solver_order is 3 with algorithm_type %q, want 1 or 2 there; it is not implemented", s.Algorithm)
 	}
 	if err := l.validate(); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/scumble-dp/scumble/diffusion"
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 func TestConfigKeepsEveryKey(t *testing.T) {
@@ -90,8 +91,9 @@ func TestConfigRefuses(t *testing.T) {
 		"alpha_bar vanishes": {`"beta_start":0.9,"beta_end":0.99`, "alpha_bar of timestep"},
 		"type":               {`"beta_end":"x"`, "beta_end"},
 		"infinite beta":      {`"beta_end":Infinity`, "beta_end"},
-		"algorithm":          {`"_class_name":"DPMSolverMultistepScheduler","algorithm_type":"sde-dpmsolver++"`, "algorithm_type"},
-		"order":              {`"_class_name":"DPMSolverMultistepScheduler","solver_order":3`, "solver_order is 3"},
+		"algorithm":          {`"_class_name":"DPMSolverMultistepScheduler","algorithm_type":"sde-dpmsolver"`, "algorithm_type"},
+		"order":              {`"_class_name":"DPMSolverMultistepScheduler","solver_order":4`, "solver_order is 4"},
+		"third with noise":   {`"_class_name":"DPMSolverMultistepScheduler","solver_order":3,"algorithm_type":"sde-dpmsolver++"`, "solver_order is 3 with"},
 		"flow":               {`"_class_name":"DPMSolverMultistepScheduler","use_flow_sigmas":true`, "use_flow_sigmas"},
 		"shifting":           {`"_class_name":"DPMSolverMultistepScheduler","use_dynamic_shifting":true`, "use_dynamic_shifting"},
 		"two spacings":       {`"_class_name":"EulerDiscreteScheduler","use_karras_sigmas":true,"use_beta_sigmas":true`, "use_karras_sigmas and use_beta_sigmas"},
@@ -128,7 +130,9 @@ func FuzzParseConfig(f *testing.F) {
 	}
 	f.Add([]byte(`{"_class_name":"EulerDiscreteScheduler","x":-Infinity,"num_train_timesteps":7}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := diffusion.ParseConfig(data)
+		var c *diffusion.Config
+		var err error
+		parsebound.Check(t, len(data), func() { c, err = diffusion.ParseConfig(data) })
 		if err != nil {
 			return
 		}

@@ -8,16 +8,23 @@ import (
 // Churn is how much fresh noise an EDM sampler adds before its steps (Karras et
 // al. 2022, Algorithm 2). The zero value adds none.
 type Churn struct {
-	Amount   float64 // S_churn.
-	Min, Max float64 // S_tmin and S_tmax: levels outside stay as they are. Max 0 means no bound.
-	Noise    float64 // S_noise: standard deviation of the noise. 0 means 1.
+	Amount float64 `yaml:"s_churn,omitempty" json:"s_churn,omitempty"`
+	Min    float64 `yaml:"s_tmin,omitempty" json:"s_tmin,omitempty"`   // Levels below stay as they are.
+	Max    float64 `yaml:"s_tmax,omitempty" json:"s_tmax,omitempty"`   // Levels above stay as they are. 0 means no bound.
+	Noise  float64 `yaml:"s_noise,omitempty" json:"s_noise,omitempty"` // Standard deviation of the noise. 0 means 1.
 }
 
 func (c Churn) validate() error {
 	for _, v := range []float64{c.Amount, c.Min, c.Max, c.Noise} {
 		if !(v >= 0) || math.IsInf(v, 1) {
-			return fmt.Errorf("churn is %+v, want numbers of at least 0", c)
+			return fmt.Errorf("churn is %+v, want finite numbers of at least 0", c)
 		}
+	}
+	switch {
+	case c.Amount == 0 && c != (Churn{}):
+		return fmt.Errorf("churn has s_churn 0, and s_tmin %g, s_tmax %g, s_noise %g do nothing without it", c.Min, c.Max, c.Noise)
+	case c.Max != 0 && c.Min > c.Max:
+		return fmt.Errorf("churn has s_tmin %g above s_tmax %g", c.Min, c.Max)
 	}
 	return nil
 }

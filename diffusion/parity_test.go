@@ -1,6 +1,7 @@
 package diffusion_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -12,8 +13,10 @@ import (
 	"github.com/scumble-dp/scumble/diffusion/samplertest"
 )
 
-// recorded is one run of diffusers, cut by testdata/extract.py.
+// recorded is one run of diffusers, cut by testdata/extract.py or made by
+// testdata/multistep.py.
 type recorded struct {
+	Steps                      int // 0 is 10.
 	Config                     string
 	Timesteps, Sigmas          []float64
 	Input                      [][]float32
@@ -31,13 +34,15 @@ type recorded struct {
 
 func trajectories(t testing.TB) map[string]recorded {
 	t.Helper()
-	data, err := os.ReadFile("testdata/trajectories.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var runs map[string]recorded
-	if err := json.Unmarshal(data, &runs); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"trajectories.json", "multistep.json"} {
+		data, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(data, &runs); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return runs
 }
@@ -68,7 +73,7 @@ func (r *replay) NormFloat64() float64 {
 	return v
 }
 
-// recordedSteps is how many steps every recorded run has.
+// recordedSteps is how many steps the recorded runs have that do not say so.
 const recordedSteps = 10
 
 func TestStepsMatchDiffusers(t *testing.T) {
@@ -77,7 +82,7 @@ func TestStepsMatchDiffusers(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			s, err := diffusion.NewSampler(diffusion.UseConfig, parse(t, []byte(run.Config)), recordedSteps, diffusion.Stochastic{})
+			s, err := diffusion.NewSampler(diffusion.UseConfig, parse(t, []byte(run.Config)), cmp.Or(run.Steps, recordedSteps), diffusion.Stochastic{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -220,6 +225,9 @@ func TestSamplersConform(t *testing.T) {
 		"dpm++":             with(plain, diffusion.UseDPM),
 		"dpm++ heun":        with(func(c *diffusion.Config) { c.Solver.Type = "heun" }, diffusion.UseDPM),
 		"dpm++ first":       with(func(c *diffusion.Config) { c.Solver.Order = 1 }, diffusion.UseDPM),
+		"dpm++ third":       with(func(c *diffusion.Config) { c.Solver.Order = 3 }, diffusion.UseDPM),
+		"dpm++ sde":         with(func(c *diffusion.Config) { c.Solver.Algorithm = "sde-dpmsolver++" }, diffusion.UseDPM),
+		"dpm++ sde heun":    with(func(c *diffusion.Config) { c.Solver.Algorithm, c.Solver.Type = "sde-dpmsolver++", "heun" }, diffusion.UseDPM),
 		"euler":             with(plain, diffusion.UseEuler),
 		"euler exponential": with(func(c *diffusion.Config) { c.Levels.Exponential = true }, diffusion.UseEuler),
 		"heun":              with(plain, diffusion.UseHeun),

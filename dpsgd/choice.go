@@ -28,7 +28,7 @@ func (o *TuneOptions) key(backend compute.Backend, free bool) (string, error) {
 		Format                   int
 		Backend, Device          string
 		Cores, Workers, Lowering int
-		Program, Compute         string
+		Program, Compute, Base   string
 		Method                   Method
 		Free                     bool
 		Size, Draws              int
@@ -36,7 +36,7 @@ func (o *TuneOptions) key(backend compute.Backend, free bool) (string, error) {
 		Weights                  []tensor
 		Trainable, Inputs        []string
 	}{Format: 2, Backend: backend.Description(), Device: backend.DeviceDescription(0), Cores: runtime.NumCPU(),
-		Workers: orInt(o.Engine.Workers, 1), Lowering: int(o.Engine.NN.Lowering), Method: o.Engine.Method, Free: free, Compute: string(o.Engine.NN.Compute),
+		Workers: orInt(o.Engine.Workers, 1), Lowering: int(o.Engine.NN.Lowering), Method: o.Engine.Method, Free: free, Compute: string(o.Engine.NN.Compute), Base: string(o.Engine.Base.Precision),
 		Size: o.Engine.PhysicalBatchSize, Draws: orInt(o.Draws, 1), Expected: o.ExpectedBatchSize, Trainable: o.Engine.Trainable}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		k.Program = info.Main.Version + info.GoVersion

@@ -10,8 +10,8 @@ import (
 // are clipped to ClippingNorm·(1-clipSlack), so that none exceeds the norm.
 const clipSlack = 1e-5
 
-// bookKeeping returns Σ_i mask_i·g_i·min(1, C/|g_i|) as one flat vector in the
-// order of names, and the norms [examples].
+// bookKeeping returns Σ_i mask_i·g_i·min(1, C/|g_i|), a node for each of names, in
+// order, and last the norms [examples].
 //
 //   - losses: [examples], the loss of each example, averaged over its draws.
 //   - mask: [examples], 1 for an example of the batch, 0 for padding.
@@ -20,7 +20,7 @@ const clipSlack = 1e-5
 // long as every layer treats examples independently. An example whose norm is
 // not finite contributes zero; if its activations are not finite either, the
 // whole sum is NaN, and the caller takes the batch apart.
-func bookKeeping(s *nn.Scope, names []string, losses, mask *Node, clippingNorm float64, force Rule, wrong mistake) (sum, norms *Node) {
+func bookKeeping(s *nn.Scope, names []string, losses, mask *Node, clippingNorm float64, force Rule, wrong mistake) []*Node {
 	tape, examples := s.Tape(), losses.Shape().Dimensions[0]
 	outputs := make([]*Node, len(tape))
 	for i, l := range tape {
@@ -38,28 +38,34 @@ func bookKeeping(s *nn.Scope, names []string, losses, mask *Node, clippingNorm f
 	for i, l := range tape {
 		weight, bias := grads[i].sum(factor)
 		if weight != nil {
-			parts[l.Weight] = Reshape(weight, -1)
+			parts[l.Weight] = Reshape(weight, l.WeightShape...)
 		}
 		if bias != nil {
 			parts[l.Bias] = Reshape(bias, -1)
 		}
 	}
-	return concat(parts, names), norms
+	var out []*Node
+	for _, name := range names {
+		out = append(out, parts[name])
+	}
+	return append(out, norms)
 }
 
 // oneExample is the plain gradient of a batch of one, clipped: the oracle of
 // bookKeeping and the body of the per-example loop. It needs no tape.
-func oneExample(s *nn.Scope, trainable []*Node, losses, mask *Node, clippingNorm float64, wrong mistake) (sum, norms *Node) {
+func oneExample(s *nn.Scope, trainable []*Node, losses, mask *Node, clippingNorm float64, wrong mistake) []*Node {
 	losses.AssertDims(1)
 	gradients := Gradient(ReduceAllSum(losses), trainable...)
-	flat := make([]*Node, len(gradients))
+	squares := make([]*Node, len(gradients))
 	for i, g := range gradients {
-		flat[i] = Reshape(g, -1)
+		row := Reshape(g, 1, -1)
+		squares[i] = s.Lowering().RowDot(row, row)
 	}
-	gradient := Concatenate(flat, 0)
-	row := Reshape(gradient, 1, -1)
-	factor, norms := clipFactor(s.Lowering().RowDot(row, row), mask, clippingNorm, wrong)
-	return Mul(gradient, BroadcastToDims(factor, gradient.Shape().Dimensions[0])), norms
+	factor, norms := clipFactor(addAll(squares), mask, clippingNorm, wrong)
+	for i, g := range gradients {
+		gradients[i] = Mul(g, Reshape(factor))
+	}
+	return append(gradients, norms)
 }
 
 // clipFactor returns mask·min(1, C/norm), 0 where the norm is not finite, and
@@ -77,15 +83,4 @@ func clipFactor(normSq, mask *Node, clippingNorm float64, wrong mistake) (factor
 	}
 	zero := ZerosLike(factor)
 	return Where(IsFinite(normSq), Mul(factor, mask), zero), norms
-}
-
-func concat(parts map[string]*Node, names []string) *Node {
-	flat := make([]*Node, len(names))
-	for i, name := range names {
-		flat[i] = parts[name]
-	}
-	if len(flat) == 1 {
-		return flat[0]
-	}
-	return Concatenate(flat, 0)
 }

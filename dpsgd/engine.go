@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,8 +43,13 @@ type EngineOptions struct {
 	PhysicalBatchSize int
 	Workers           int // Calls at the same time. Zero means 1.
 
-	rule  Rule    // Tests force one.
-	wrong mistake // Tests inject one.
+	// Base says how the weights that do not train are kept. It changes what the
+	// model computes where it rounds them, and never the bound.
+	Base nn.BaseOptions
+
+	base  *nn.Base // Shared with another engine; nil makes one.
+	rule  Rule     // Tests force one.
+	wrong mistake  // Tests inject one.
 }
 
 // Engine computes clipped sums of per-example gradients.
@@ -57,14 +63,15 @@ type Engine struct {
 	wrong    mistake
 	first    int // Values of the first trainable tensor.
 
+	spare  buffers
 	alone  sync.RWMutex // Held for writing by a call that others leave no memory for.
 	memory memory
 }
 
 // program is what the engine runs: an [nn.Program], or one that fails on purpose.
 type program interface {
-	Vector(values []float32) (*tensors.Tensor, error)
-	Run(vector *tensors.Tensor, inputs ...*tensors.Tensor) ([]*tensors.Tensor, error)
+	Vector(values []float32) (*nn.Vector, error)
+	Run(vector *nn.Vector, inputs ...*tensors.Tensor) ([]*tensors.Tensor, error)
 	Close()
 }
 
@@ -112,13 +119,22 @@ func NewEngine(backend compute.Backend, o EngineOptions) (*Engine, error) {
 		e.examples.Store(1)
 	}
 	for i, name := range o.Trainable {
-		e.size += len(o.Weights.Get(name).Data)
+		e.size += o.Weights.Get(name).Size()
 		if i == 0 {
 			e.first = e.size
 		}
 	}
+	e.spare.size = e.size
+	base := o.base
+	if base == nil {
+		var err error
+		if base, err = nn.NewBase(backend, o.Weights, o.Trainable, o.Base); err != nil {
+			return nil, err
+		}
+		defer base.Close() // The program holds it.
+	}
 	program, err := nn.NewProgram(backend, nn.ProgramOptions{
-		NN: o.NN, Weights: o.Weights, Trainable: o.Trainable,
+		NN: o.NN, Weights: o.Weights, Trainable: o.Trainable, Base: base,
 		Build: func(s *nn.Scope, trainable, inputs []*graph.Node) []*graph.Node {
 			mask := inputs[0]
 			losses := o.Loss(s, inputs[1:])
@@ -126,13 +142,10 @@ func NewEngine(backend compute.Backend, o EngineOptions) (*Engine, error) {
 			if err := nn.CheckCovered(s.Tape(), o.Trainable); err != nil {
 				panic(err)
 			}
-			var sum, norms *graph.Node
 			if o.Method == PerExampleLoop {
-				sum, norms = oneExample(s, trainable, losses, mask, o.ClippingNorm, o.wrong)
-			} else {
-				sum, norms = bookKeeping(s, o.Trainable, losses, mask, o.ClippingNorm, o.rule, o.wrong)
+				return oneExample(s, trainable, losses, mask, o.ClippingNorm, o.wrong)
 			}
-			return []*graph.Node{sum, norms}
+			return bookKeeping(s, o.Trainable, losses, mask, o.ClippingNorm, o.rule, o.wrong)
 		},
 	})
 	if err != nil {
@@ -173,7 +186,8 @@ func (e *Engine) Prepare(trainable []float32, fetch Fetch) error {
 		return err
 	}
 	defer func() { _ = vector.FinalizeAll() }()
-	_, err = e.part(vector, nil, fetch)
+	p, err := e.part(vector, nil, fetch)
+	e.spare.give(p)
 	return err
 }
 
@@ -192,16 +206,18 @@ func (e *Engine) Pace(trainable []float32, fetch Fetch) (float64, error) {
 
 // rounds has every worker compute the sum of the same positions a number of
 // times, and returns the seconds that took.
-func (e *Engine) rounds(vector *tensors.Tensor, n int, positions []int, fetch Fetch) (float64, error) {
+func (e *Engine) rounds(vector *nn.Vector, n int, positions []int, fetch Fetch) (float64, error) {
 	errs := make([]error, e.workers)
 	start := time.Now()
 	var wg sync.WaitGroup
 	for w := range e.workers {
 		wg.Go(func() {
 			for range n {
-				if _, err := e.part(vector, positions, fetch); err != nil {
+				p, err := e.part(vector, positions, fetch)
+				if err != nil {
 					errs[w] = err
 				}
+				e.spare.give(p)
 			}
 		})
 	}
@@ -213,6 +229,10 @@ func (e *Engine) rounds(vector *tensors.Tensor, n int, positions []int, fetch Fe
 // trainable vector. n may be zero: the sum of no examples is zero, and is
 // released with noise as any other.
 func (e *Engine) Sum(ctx context.Context, trainable []float32, n int, fetch Fetch) (*Sum, Stats, error) {
+	if e.size >= largeVector {
+		debug.FreeOSMemory() // What the last step left is gigabytes.
+		defer e.spare.drop()
+	}
 	sum := newSum(e.size, e.clip)
 	sum.wrong, sum.first, sum.examples = e.wrong, e.first, n
 	stats := Stats{Examples: n}
@@ -225,7 +245,7 @@ func (e *Engine) Sum(ctx context.Context, trainable []float32, n int, fetch Fetc
 	e.makeRoom()
 	size := e.PhysicalBatchSize()
 	batches := (n + size - 1) / size
-	parts := fold{sum: sum, stats: &stats, early: map[int]*part{}}
+	parts := fold{sum: sum, stats: &stats, early: map[int]*part{}, spare: &e.spare, window: make(chan struct{}, 2*e.workers)}
 	work := make(chan int)
 	failed := make(chan error, e.workers)
 	ctx, cancel := context.WithCancel(ctx)
@@ -251,6 +271,11 @@ func (e *Engine) Sum(ctx context.Context, trainable []float32, n int, fetch Fetc
 feed:
 	for b := range batches {
 		select {
+		case parts.window <- struct{}{}:
+		case <-ctx.Done():
+			break feed
+		}
+		select {
 		case work <- b:
 		case <-ctx.Done():
 			break feed
@@ -270,14 +295,17 @@ feed:
 }
 
 // fold adds parts in the order of the logical batch, so that the sum does not
-// depend on timing, and keeps only those that are early: memory does not grow
-// with the number of parts.
+// depend on timing, and keeps only those that are early, which the window bounds:
+// memory does not grow with the number of parts.
 type fold struct {
 	mu    sync.Mutex
 	sum   *Sum
 	stats *Stats
 	next  int
 	early map[int]*part
+	spare *buffers
+
+	window chan struct{} // Holds one for each part that is begun and not added.
 }
 
 func (f *fold) add(at int, p *part) {
@@ -291,6 +319,8 @@ func (f *fold) add(at int, p *part) {
 		f.stats.Clipped += p.stats.Clipped
 		f.stats.NonFinite += p.stats.NonFinite
 		f.stats.NormSum += p.stats.NormSum
+		f.spare.give(p)
+		<-f.window
 	}
 }
 
@@ -308,7 +338,7 @@ type part struct {
 // A sum that is not finite means that at least one example's gradient is not;
 // the batch is then halved until such examples stand alone and contribute zero,
 // which leaves the others' part as it would have been without them.
-func (e *Engine) part(vector *tensors.Tensor, positions []int, fetch Fetch) (*part, error) {
+func (e *Engine) part(vector *nn.Vector, positions []int, fetch Fetch) (*part, error) {
 	for {
 		size := e.PhysicalBatchSize()
 		if len(positions) > size {
@@ -325,8 +355,10 @@ func (e *Engine) part(vector *tensors.Tensor, positions []int, fetch Fetch) (*pa
 		case finite(p.sum) || e.wrong == keepNonFinite:
 			return p, nil
 		case len(positions) <= 1:
-			return &part{sum: make([]float32, e.size), stats: Stats{NonFinite: len(positions)}}, nil
+			clear(p.sum)
+			return &part{sum: p.sum, stats: Stats{NonFinite: len(positions)}}, nil
 		}
+		e.spare.give(p)
 		break
 	}
 	half := len(positions) / 2
@@ -344,11 +376,12 @@ func (e *Engine) part(vector *tensors.Tensor, positions []int, fetch Fetch) (*pa
 	first.stats.Clipped += second.stats.Clipped
 	first.stats.NonFinite += second.stats.NonFinite
 	first.stats.NormSum += second.stats.NormSum
+	e.spare.give(second)
 	return first, nil
 }
 
 // run computes one physical batch, padded to size examples, in one call.
-func (e *Engine) run(vector *tensors.Tensor, positions []int, size int, fetch Fetch) (*part, error) {
+func (e *Engine) run(vector *nn.Vector, positions []int, size int, fetch Fetch) (*part, error) {
 	inputs, err := fetch(positions, size)
 	if err != nil {
 		return nil, err
@@ -367,12 +400,13 @@ func (e *Engine) run(vector *tensors.Tensor, positions []int, size int, fetch Fe
 	if err != nil {
 		return nil, err
 	}
-	p := &part{}
-	if p.sum, err = tensors.CopyFlatData[float32](outputs[0]); err != nil {
+	last := len(outputs) - 1
+	norms, err := tensors.CopyFlatData[float32](outputs[last])
+	if err != nil {
 		return nil, outOfMemory(err)
 	}
-	norms, err := tensors.CopyFlatData[float32](outputs[1])
-	if err != nil {
+	p := &part{sum: e.spare.take()}
+	if err := copyOut(p.sum, outputs[:last]); err != nil {
 		return nil, outOfMemory(err)
 	}
 	for _, norm := range norms[:len(positions)] {

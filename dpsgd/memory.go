@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/scumble-dp/scumble/internal/ram"
+	"github.com/scumble-dp/scumble/nn"
 )
 
 // ErrMemory is what the error wraps when even one example does not fit in
@@ -31,7 +34,7 @@ func outOfMemory(err error) error {
 
 // call runs the program. When memory runs out for a single example it waits for
 // the other workers' calls to end and tries once more, alone.
-func (e *Engine) call(vector *tensors.Tensor, size int, inputs []*tensors.Tensor) ([]*tensors.Tensor, error) {
+func (e *Engine) call(vector *nn.Vector, size int, inputs []*tensors.Tensor) ([]*tensors.Tensor, error) {
 	e.alone.RLock()
 	outputs, err := e.program.Run(vector, inputs...)
 	e.alone.RUnlock()
@@ -74,6 +77,60 @@ func (m *memory) roomFor(size int, free, resident uint64) bool {
 		room += float64(resident - m.before)
 	}
 	return m.need(size) <= room-max(room/8, leastMargin)
+}
+
+// largeVector is the number of trainable parameters from which the vectors of a
+// step count in memory.
+const largeVector = 1 << 24
+
+// workers returns how many calls at the same time keep a margin of memory, of
+// those that are asked for: of a large model a call at its smallest takes gigabytes,
+// and no trial can tell before it is too late. It counts what Footprint does.
+func (o *TuneOptions) workers(backend compute.Backend) int {
+	asked := orInt(o.Engine.Workers, 1)
+	free, known := ram.Free()
+	size := 0
+	for _, name := range o.Engine.Trainable {
+		size += o.Engine.Weights.Get(name).Size()
+	}
+	if asked == 1 || !known || size < largeVector {
+		return asked
+	}
+	options := o.Engine
+	if options.PhysicalBatchSize == 0 {
+		options.PhysicalBatchSize = 1
+	}
+	call, err := Footprint(backend, options, options.PhysicalBatchSize, func(g *graph.Graph, examples int) []*graph.Node {
+		return o.parameters(g, examples)
+	})
+	if err != nil {
+		return asked // Building the engine will say what is wrong.
+	}
+	// A call's result is copied. Beside the calls there are the vector on the device,
+	// and the sum, Adam's moments and an average in float64.
+	each, rest := OnProcessor*float64(call)+4*float64(size), 36*float64(size)
+	frozen := float64(4 * (o.Engine.Weights.Size() - size))
+	if o.Engine.Base.Release { // The device's copy takes the place of the host's.
+		frozen = 0
+	}
+	room := float64(free) - rest - frozen
+	room -= max(room/8, leastMargin)
+	return max(1, min(asked, int(room/each)))
+}
+
+// parameters returns the loss's inputs as graph parameters, in the shapes that
+// Public has.
+func (o *TuneOptions) parameters(g *graph.Graph, examples int) []*graph.Node {
+	inputs, err := o.Public(nil, examples)
+	if err != nil {
+		panic(err)
+	}
+	nodes := make([]*graph.Node, len(inputs))
+	for i, t := range inputs {
+		nodes[i] = graph.Parameter(g, fmt.Sprintf("input:%d", i), t.Shape())
+		_ = t.FinalizeAll()
+	}
+	return nodes
 }
 
 // makeRoom halves the physical batch until it keeps a margin of the memory that

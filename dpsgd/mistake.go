@@ -11,4 +11,5 @@ const (
 	firstTensorOnly         // Noise on the first tensor's coordinates only.
 	quietWhenEmpty          // No noise on the sum of an empty batch.
 	halfSensitivity         // Noise for half the sensitivity.
+	noClip                  // A vector is not clipped.
 )

@@ -65,7 +65,7 @@ func Compare(ctx context.Context, backend compute.Backend, o EngineOptions, fetc
 		if err != nil {
 			return nil, err
 		}
-		norms, err := tensors.CopyFlatData[float32](out[1])
+		norms, err := tensors.CopyFlatData[float32](out[len(out)-1])
 		if err != nil {
 			return nil, err
 		}

@@ -32,19 +32,27 @@ func (p *problem) recorded(t *testing.T, b compute.Backend, l nn.Lowering, metho
 		t.Fatal(err)
 	}
 	all = g.Nodes()
-	for i := len(all) - 1; i >= 0; i-- {
-		if slices.Equal(all[i].Shape().Dimensions, []int{e.size}) { // The sum is the last vector of that size.
-			return all, reached(all[i])
+	var sums []*graph.Node
+	for _, name := range p.trainable { // A parameter's sum is the last node of its shape.
+		for i := len(all) - 1; i >= 0; i-- {
+			if slices.Equal(all[i].Shape().Dimensions, p.weights.Get(name).Shape) {
+				sums = append(sums, all[i])
+				break
+			}
 		}
 	}
-	t.Fatal("the graph has no clipped sum")
-	return nil, nil
+	if len(sums) != len(p.trainable) {
+		t.Fatal("the graph has no clipped sum")
+	}
+	return all, reached(sums)
 }
 
-// reached returns the nodes that n is computed from.
-func reached(n *graph.Node) []*graph.Node {
-	seen := map[*graph.Node]bool{n: true}
-	list := []*graph.Node{n}
+// reached returns the nodes that list is computed from.
+func reached(list []*graph.Node) []*graph.Node {
+	seen := map[*graph.Node]bool{}
+	for _, n := range list {
+		seen[n] = true
+	}
 	for i := 0; i < len(list); i++ {
 		for _, input := range list[i].Inputs() {
 			if !seen[input] {

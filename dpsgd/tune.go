@@ -10,6 +10,7 @@ import (
 	"github.com/gomlx/compute"
 
 	"github.com/scumble-dp/scumble/internal/ram"
+	"github.com/scumble-dp/scumble/nn"
 )
 
 // TuneOptions of Tune. None may be computed from private data.
@@ -74,6 +75,7 @@ const (
 	smallDraws = 64      // but for small models of small maps, where a call by itself costs:
 	smallModel = 4 << 20 // parameters,
 	smallMap   = 1 << 10 // and values of a draw.
+	largeModel = 1 << 27 // Parameters from which the first size is one example: more may not fit.
 	growth     = 4       // From one size to the next.
 	gain       = 0.95    // Seconds per example that a larger size must come down to, relative to the smaller.
 	mostDraws  = 4096    // Of one call.
@@ -94,6 +96,13 @@ func Tune(ctx context.Context, backend compute.Backend, o TuneOptions) (*Engine,
 	if err := o.Engine.validate(); err != nil {
 		return nil, nil, err
 	}
+	o.Engine.Workers = o.workers(backend)
+	base, err := nn.NewBase(backend, o.Engine.Weights, o.Engine.Trainable, o.Engine.Base)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer base.Close() // The engines hold it, too.
+	o.Engine.base = base
 	if o.Engine.Method == PerExampleLoop || !free && o.Engine.PhysicalBatchSize > 0 { // Nothing to choose.
 		e, err := o.compile(backend, o.Engine, memory{})
 		if err != nil {
@@ -216,8 +225,11 @@ func (t *tuner) firstDraws() (int, error) {
 		values = max(values, x.Size()/orInt(t.o.Draws, 1))
 		_ = x.FinalizeAll()
 	}
-	if values <= smallMap && t.o.Engine.Weights.Size() <= smallModel {
+	switch size := t.o.Engine.Weights.Size(); {
+	case values <= smallMap && size <= smallModel:
 		return smallDraws, nil
+	case size >= largeModel:
+		return 1, nil
 	}
 	return firstDraws, nil
 }
@@ -262,6 +274,7 @@ func (t *tuner) measure(ctx context.Context, method Method, size int) (Trial, er
 		trial.Seconds = min(trial.Seconds, seconds/float64(e.workers*trial.Size))
 	}
 	trial.Bytes = peak()
+	e.spare.drop()
 	trial.Size = e.PhysicalBatchSize()
 	t.choice.Trials = append(t.choice.Trials, trial)
 	if trial.Seconds < t.choice.Trials[t.best].Seconds {

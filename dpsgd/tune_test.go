@@ -279,7 +279,7 @@ type crowded struct {
 	running atomic.Int64
 }
 
-func (c *crowded) Run(vector *tensors.Tensor, inputs ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+func (c *crowded) Run(vector *nn.Vector, inputs ...*tensors.Tensor) ([]*tensors.Tensor, error) {
 	defer c.running.Add(-1)
 	if c.running.Add(1) > 1 {
 		return nil, errNoRoom(1)

@@ -15,7 +15,7 @@ import (
 	"github.com/scumble-dp/scumble/safetensors"
 )
 
-// The feature network that scumble carries, for images of 28 to 64 pixels. Its
+// The feature network that scumble carries, for images of 28 to 256 pixels. Its
 // card, glyphnet.md, says what it was trained on and how to remake it.
 //
 //go:embed glyphnet.safetensors

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 // Files that numpy wrote (testdata/record.py): float16 compressed, with logits in
@@ -149,7 +151,9 @@ func FuzzParseArrays(f *testing.F) {
 		f.Add(data, strings.HasSuffix(name, "z"))
 	}
 	f.Fuzz(func(t *testing.T, data []byte, zipped bool) {
-		arrays, err := parseArrays(bytes.NewReader(data), int64(len(data)), zipped)
+		var arrays map[string]array
+		var err error
+		parsebound.Check(t, len(data), func() { arrays, err = parseArrays(bytes.NewReader(data), int64(len(data)), zipped) })
 		if err != nil {
 			if !errors.Is(err, ErrInvalid) {
 				t.Fatalf("error is %v, want ErrInvalid", err)

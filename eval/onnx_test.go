@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/scumble-dp/scumble/internal/backendtest"
+	"github.com/scumble-dp/scumble/internal/parsebound"
 	"github.com/scumble-dp/scumble/safetensors"
 )
 
@@ -203,7 +204,16 @@ func FuzzONNX(f *testing.F) {
 	f.Add(onnxModel(proto{}.number(1, 1).number(2, 1).bytes(8, []byte("x")).bytes(9, floatBytes([]float32{1}))))
 	f.Add(onnxModel(proto{}.bytes(1, []byte{2, 3}).number(2, 10).bytes(5, []byte{1, 2, 3, 4, 5, 6}).bytes(8, []byte("y"))))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := parseONNX(data)
+		var file onnxFile
+		var err error
+		parsebound.Check(t, len(data), func() {
+			if file, err = parseONNX(data); err != nil {
+				return
+			}
+			for name := range file {
+				_, _, _ = file.tensor(name)
+			}
+		})
 		if err != nil {
 			return
 		}

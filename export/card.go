@@ -32,7 +32,7 @@ type datasetInfo struct {
 
 type cardFeature struct {
 	Name string `yaml:"name"`
-	Type any    `yaml:"dtype"` // "image", or a classLabel.
+	Type any    `yaml:"dtype"` // "image", "string", or a classLabel.
 }
 
 type classLabel struct {
@@ -62,6 +62,9 @@ func (w *writer) writeCard() error {
 		PrettyName: w.options.Name, License: strings.ToLower(w.options.License), TaskCategories: []string{"image-classification"},
 		SizeCategories: []string{sizeCategory(w.Len())}, Tags: []string{"synthetic", "differential-privacy", "scumble"},
 	}
+	if w.told() {
+		head.TaskCategories = []string{"text-to-image"}
+	}
 	if f, ok := w.file(parquetFile); ok {
 		var label classLabel
 		label.ClassLabel.Names = make(map[string]string)
@@ -71,9 +74,16 @@ func (w *writer) writeCard() error {
 		var size int64
 		for i, p := range w.pictures {
 			size += int64(len(p) + len(fileName(i)) + 8)
+			if w.told() {
+				size += int64(len(w.Captions[i])) - 8
+			}
+		}
+		second := cardFeature{"label", label}
+		if w.told() {
+			second = cardFeature{"text", "string"}
 		}
 		head.Info = &datasetInfo{
-			Features: []cardFeature{{"image", "image"}, {"label", label}},
+			Features: []cardFeature{{"image", "image"}, second},
 			Splits:   []cardSplit{{"train", size, w.Len()}}, DownloadSize: f.Bytes, DatasetSize: size,
 		}
 		head.Configs = []cardConfig{{"default", []cardFile{{"train", "data/train-*"}}}}
@@ -83,6 +93,44 @@ func (w *writer) writeCard() error {
 		return err
 	}
 	return w.put("README.md", []byte("---\n"+string(top)+"---\n\n"+w.cardText()))
+}
+
+// word is what the column beside the images is called.
+func (w *writer) word() string {
+	if w.told() {
+		return "text"
+	}
+	return "label"
+}
+
+// kinds says what the images are of.
+func (w *writer) kinds() string {
+	if texts, _ := w.prompts(); w.told() {
+		return fmt.Sprintf("drawn from %d prompts", len(texts))
+	}
+	return fmt.Sprintf("in %d classes", len(w.Classes))
+}
+
+// contents lists the classes or the prompts.
+func (w *writer) contents(line func(format string, args ...any)) {
+	if w.told() {
+		texts, counts := w.prompts()
+		line("| prompt (text) | images |\n| --- | ---: |")
+		for i, text := range texts {
+			line("| %s | %d |", report.EscapeMarkdown(text), counts[i])
+		}
+		line("\nThe publisher wrote the prompts and chose the number of images of each. Neither says anything about the private images or their captions.\n")
+		return
+	}
+	line("| label | class | images |\n| ---: | --- | ---: |")
+	counts := make([]int, len(w.Classes))
+	for _, l := range w.Labels {
+		counts[l]++
+	}
+	for i, name := range w.Classes {
+		line("| %d | %s | %d |", i, report.EscapeMarkdown(name), counts[i])
+	}
+	line("\nThe number of images of each class was chosen by the publisher. It says nothing about the private images.\n")
 }
 
 // sizeCategory is one of the hub's.
@@ -99,30 +147,23 @@ func (w *writer) cardText() string {
 	esc := report.EscapeMarkdown
 	s := w.statement
 	line("# %s\n", esc(w.options.Name))
-	line("%d synthetic images of %d×%d pixels, %s, in %d classes. Every one was drawn from a diffusion model that was fine-tuned on "+
+	line("%d synthetic images of %d×%d pixels, %s, %s. Every one was drawn from a diffusion model that was fine-tuned on "+
 		"private images with differential privacy. None of the private files is in it.\n",
-		w.Len(), w.Width, w.Height, map[int]string{1: "grey", 3: "colour"}[w.Channels], len(w.Classes))
+		w.Len(), w.Width, w.Height, map[int]string{1: "grey", 3: "colour"}[w.Channels], w.kinds())
 	line("## The guarantee\n\n%s\n", esc(s.Guarantee))
 	line("It is stated in full in [statement.md](statement.md), and anyone can recompute it from the files here: `scumble verify DIR`.\n")
 	line("## What is in it\n")
-	line("| label | class | images |\n| ---: | --- | ---: |")
-	counts := make([]int, len(w.Classes))
-	for _, l := range w.Labels {
-		counts[l]++
-	}
-	for i, name := range w.Classes {
-		line("| %d | %s | %d |", i, esc(name), counts[i])
-	}
-	line("\nThe number of images of each class was chosen by the publisher. It says nothing about the private images.\n")
+	w.contents(line)
 	line("```python\nfrom datasets import load_dataset")
 	if slices.Contains(w.options.Layouts, Parquet) {
-		line(`load_dataset("DIR")["train"]  # image and label`)
+		line(`load_dataset("DIR")["train"]  # image and %s`, w.word())
 	}
 	if slices.Contains(w.options.Layouts, ImageFolder) {
 		line(`load_dataset("imagefolder", data_dir="DIR/imagefolder")["train"]`)
 	}
 	if slices.Contains(w.options.Layouts, WebDataset) {
-		line(`load_dataset("webdataset", data_dir="DIR/webdataset")["train"]  # png and cls`)
+		ending, _ := w.side(0)
+		line(`load_dataset("webdataset", data_dir="DIR/webdataset")["train"]  # png and %s`, ending[1:])
 	}
 	line("```\n")
 	line("## How it was made\n")

@@ -32,9 +32,9 @@ func (w *writer) writeCroissant() error {
 	s := w.statement
 	d := object{
 		"@context": croissantContext(), "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.0",
-		"name": w.options.Name, "description": fmt.Sprintf("%d synthetic images in %d classes, made with differential privacy. %s", w.Len(), len(w.Classes), s.Guarantee),
+		"name": w.options.Name, "description": fmt.Sprintf("%d synthetic images %s, made with differential privacy. %s", w.Len(), w.kinds(), s.Guarantee),
 		"datePublished": s.Created.UTC().Format(time.DateOnly), "version": "1.0.0", "isLiveDataset": false,
-		"keywords":                         []string{"synthetic", "differential privacy", "image classification"},
+		"keywords":                         []string{"synthetic", "differential privacy", w.task()},
 		"rai:personalSensitiveInformation": s.Guarantee,
 		"rai:dataCollection":               "Drawn from a diffusion model that was fine-tuned on private images with differential privacy; see statement.md.",
 	}
@@ -52,10 +52,14 @@ func (w *writer) writeCroissant() error {
 	}
 	add("statement.json", "application/json", "The guarantee, with all that it takes to recompute it.")
 	add("ledger.jsonl", "application/jsonlines", "Every access to the private data.")
-	for i := 0; add(shardName(i), "application/x-tar", "WebDataset shard: pairs of png and cls."); i++ {
+	ending, _ := w.side(0)
+	for i := 0; add(shardName(i), "application/x-tar", "WebDataset shard: pairs of png and "+ending[1:]+"."); i++ {
 	}
-	if add(parquetFile, "application/x-parquet", "All images and labels.") {
-		records = append(records, w.labelRecords(), w.imageRecords())
+	if add(parquetFile, "application/x-parquet", "All images, each with its "+w.word()+".") {
+		if !w.told() {
+			records = append(records, w.labelRecords())
+		}
+		records = append(records, w.imageRecords())
 	}
 	d["distribution"], d["recordSet"] = files, records
 	var b bytes.Buffer
@@ -66,6 +70,14 @@ func (w *writer) writeCroissant() error {
 		return err
 	}
 	return w.put("croissant.json", b.Bytes())
+}
+
+// task is what the data set is for.
+func (w *writer) task() string {
+	if w.told() {
+		return "text to image"
+	}
+	return "image classification"
 }
 
 // labelRecords lists the classes.
@@ -90,10 +102,15 @@ func (w *writer) imageRecords() object {
 		}
 		return source
 	}
+	second := object{"@type": "cr:Field", "@id": "images/label", "name": "label", "dataType": "sc:Integer",
+		"references": object{"field": object{"@id": "labels/label"}}, "source": column("label", nil)}
+	if w.told() {
+		second = object{"@type": "cr:Field", "@id": "images/text", "name": "text", "description": "Public prompt.", "dataType": "sc:Text",
+			"source": column("text", nil)}
+	}
 	return object{"@type": "cr:RecordSet", "@id": "images", "name": "images", "field": []any{
 		object{"@type": "cr:Field", "@id": "images/image", "name": "image", "description": "PNG.", "dataType": "sc:ImageObject",
 			"source": column("image", object{"jsonPath": "bytes"})},
-		object{"@type": "cr:Field", "@id": "images/label", "name": "label", "dataType": "sc:Integer",
-			"references": object{"field": object{"@id": "labels/label"}}, "source": column("label", nil)},
+		second,
 	}}
 }

@@ -41,7 +41,8 @@ type Options struct {
 // Result says what was written.
 type Result struct {
 	Images  int      `json:"images"`
-	Classes []string `json:"classes"`
+	Classes []string `json:"classes,omitempty"`
+	Prompts int      `json:"prompts,omitempty"` // How many, of images that were drawn from words.
 	Files   int      `json:"files"`
 	Bytes   int64    `json:"bytes"`
 }
@@ -50,6 +51,25 @@ type Result struct {
 type table struct {
 	*dataset.Set
 	pictures [][]byte // PNG of each image, without metadata.
+}
+
+// told reports whether the images have prompts in place of labels.
+func (t *table) told() bool { return t.Captions != nil }
+
+// prompts returns the prompts in the order that they come first, and how many
+// images each has.
+func (t *table) prompts() (texts []string, counts []int) {
+	at := map[string]int{}
+	for _, text := range t.Captions {
+		i, ok := at[text]
+		if !ok {
+			i = len(texts)
+			at[text] = i
+			texts, counts = append(texts, text), append(counts, 0)
+		}
+		counts[i]++
+	}
+	return texts, counts
 }
 
 // Dataset writes the synthetic images of a release folder to out, which must
@@ -77,11 +97,7 @@ func Dataset(out, from string, o Options) (*Result, error) {
 	if !v.OK {
 		return nil, &RefusedError{v}
 	}
-	if _, err := os.Stat(filepath.Join(from, release.SyntheticDir, "metadata.jsonl")); err == nil {
-		return nil, fmt.Errorf("the synthetic images of %s have prompts, not classes, which export does not write; %s is an image folder with captions that load_dataset reads as it stands",
-			from, filepath.Join(from, release.SyntheticDir))
-	}
-	set, err := dataset.OpenFolder(filepath.Join(from, release.SyntheticDir), dataset.Options{AllowEmpty: true})
+	set, err := openSynthetic(filepath.Join(from, release.SyntheticDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("release %s holds no synthetic images; set sampling.count in the config", from)
 	}
@@ -117,6 +133,15 @@ func Dataset(out, from string, o Options) (*Result, error) {
 		return nil, fmt.Errorf("export: %w", err)
 	}
 	return r, nil
+}
+
+// openSynthetic reads the images of a release: in class folders, or with the
+// public prompts that they were drawn from.
+func openSynthetic(dir string) (*dataset.Set, error) {
+	if _, err := os.Stat(filepath.Join(dir, "metadata.jsonl")); err == nil {
+		return dataset.OpenCaptions(dir, dataset.Options{})
+	}
+	return dataset.OpenFolder(dir, dataset.Options{AllowEmpty: true})
 }
 
 // RefusedError says that a release does not verify.
@@ -226,7 +251,8 @@ func (w *writer) write() (*Result, error) {
 	if err := w.setTimes(); err != nil {
 		return nil, err
 	}
-	return &Result{Images: w.Len(), Classes: w.Classes, Files: v.Files, Bytes: v.Bytes}, nil
+	prompts, _ := w.prompts()
+	return &Result{Images: w.Len(), Classes: w.Classes, Prompts: len(prompts), Files: v.Files, Bytes: v.Bytes}, nil
 }
 
 // file returns what is known of a file of the data.

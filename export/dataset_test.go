@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,6 +88,42 @@ func TestDataset(t *testing.T) {
 		if !a.ModTime().Equal(b.ModTime()) || a.ModTime().UTC().Hour() != 0 {
 			t.Errorf("%s was written at %v and %v, want the date of the statement", name, a.ModTime(), b.ModTime())
 		}
+	}
+}
+
+// Images drawn from prompts have them as captions, in every layout, and no labels.
+func TestDatasetOfPrompts(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "prompts")
+	r, err := Dataset(out, releasetest.NewPrompts(t), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Images != 3 || r.Prompts != 2 || len(r.Classes) != 0 {
+		t.Errorf("result is %+v, want 3 images of 2 prompts", r)
+	}
+	if v, err := release.Verify(out, release.Options{}); err != nil || !v.OK || v.Kind != release.Dataset {
+		t.Errorf("the data set does not verify: %+v, %v", v, err)
+	}
+	for _, path := range []string{filepath.Join(out, "data"), filepath.Join(out, "imagefolder", "train")} { // Our own readers take both.
+		set, err := dataset.Open(path, dataset.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(set.Captions, releasetest.Prompts) || set.Labels != nil {
+			t.Errorf("%s: captions are %q", filepath.Base(path), set.Captions)
+		}
+	}
+	files := tree(t, out)
+	if !strings.Contains(files["webdataset/train-000000.tar"], "000001.txt") || strings.Contains(files["webdataset/train-000000.tar"], ".cls") {
+		t.Error("the shard has no prompts, or labels")
+	}
+	for _, want := range []string{`| a bold seven \| \*x\* | 2 |`, "drawn from 2 prompts", "- text-to-image", "dtype: string"} {
+		if !strings.Contains(files["README.md"], want) {
+			t.Errorf("the card lacks %q", want)
+		}
+	}
+	if text := files["croissant.json"]; !json.Valid([]byte(text)) || strings.Contains(text, "label") || !strings.Contains(text, "images/text") {
+		t.Errorf("Croissant is %s", text)
 	}
 }
 

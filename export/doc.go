@@ -7,12 +7,13 @@
 //	OUT/
 //	    README.md                             data card, with dataset_info for load_dataset(OUT)
 //	    croissant.json                        Croissant 1.0 (https://docs.mlcommons.org/croissant/docs/croissant-spec.html)
-//	    data/train-00000-of-00001.parquet     columns image (bytes, path) and label
-//	    imagefolder/train/CLASS/000001.png
-//	    webdataset/train-000000.tar           000000.png, 000000.cls, …
+//	    data/train-00000-of-00001.parquet     columns image (bytes, path) and label, or text
+//	    imagefolder/train/CLASS/000001.png    or 000001.png and metadata.jsonl
+//	    webdataset/train-000000.tar           000000.png, 000000.cls, or 000000.txt, …
 //	    statement.json, statement.md, ledger.jsonl, config.yaml, previous/, manifest.json
 //
 // This package never sees private data: its input is a release that verifies.
-// Pixels and labels are all it takes from the pictures; every name, order and time
+// Images of a model that takes text have the public prompts that they were drawn
+// from where others have classes. Pixels, labels and prompts are all it takes from the pictures; every name, order and time
 // in its output is made here.
 package export

@@ -10,9 +10,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/scumble-dp/scumble/dataset"
 )
+
+// tarEntry is a file of a shard.
+type tarEntry struct {
+	name string
+	data []byte
+}
 
 const (
 	folder = "imagefolder/train"
@@ -26,6 +33,9 @@ func (w *writer) writeFolder() error {
 	path := filepath.Join(w.dir, filepath.FromSlash(folder))
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
+	}
+	if w.told() {
+		return w.writeCaptions(path)
 	}
 	if err := dataset.WriteFolder(path, w.Set); err != nil {
 		return err
@@ -41,10 +51,34 @@ func (w *writer) writeFolder() error {
 	return nil
 }
 
+// writeCaptions writes 000001.png and so on with metadata.jsonl.
+func (w *writer) writeCaptions(path string) error {
+	if err := dataset.WriteCaptions(path, w.Set); err != nil {
+		return err
+	}
+	back, err := dataset.OpenCaptions(path, dataset.Options{Channels: w.Channels})
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(back.Captions, w.Captions) || !bytes.Equal(back.Pixels, w.Pixels) {
+		return errors.New("images or prompts read back differ")
+	}
+	return nil
+}
+
+// side returns the ending and the contents of the file beside a picture: its label
+// in digits, or its prompt.
+func (w *writer) side(i int) (ending string, data []byte) {
+	if w.told() {
+		return ".txt", []byte(w.Captions[i])
+	}
+	return ".cls", strconv.AppendInt(nil, int64(w.Labels[i]), 10)
+}
+
 func shardName(i int) string { return fmt.Sprintf("webdataset/train-%06d.tar", i) }
 
-// writeShards writes tar files of pairs KEY.png and KEY.cls, the label in digits,
-// as the WebDataset format has it (https://github.com/webdataset/webdataset).
+// writeShards writes tar files of pairs KEY.png and KEY.cls, the label in digits, or
+// KEY.txt, the prompt, as the WebDataset format has it (https://github.com/webdataset/webdataset).
 func (w *writer) writeShards() error {
 	for shard := 0; shard*perShard < w.Len(); shard++ {
 		from, to := shard*perShard, min(w.Len(), (shard+1)*perShard)
@@ -52,10 +86,10 @@ func (w *writer) writeShards() error {
 		t := tar.NewWriter(&b)
 		for i := from; i < to; i++ {
 			key := fmt.Sprintf("%06d", i)
-			for _, f := range []struct {
-				name string
-				data []byte
-			}{{key + ".cls", strconv.AppendInt(nil, int64(w.Labels[i]), 10)}, {key + ".png", w.pictures[i]}} {
+			ending, side := w.side(i)
+			files := []tarEntry{{key + ".png", w.pictures[i]}, {key + ending, side}}
+			slices.SortFunc(files, func(a, b tarEntry) int { return strings.Compare(a.name, b.name) })
+			for _, f := range files {
 				h := tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o644, Size: int64(len(f.data)), ModTime: w.time(), Format: tar.FormatUSTAR}
 				if err := t.WriteHeader(&h); err != nil {
 					return err
@@ -97,19 +131,22 @@ func (w *writer) checkShard(name string, from, to int) error {
 	}
 	for i := from; i < to; i++ {
 		key := fmt.Sprintf("%06d", i)
-		label, err := next(key + ".cls")
-		if err != nil {
-			return err
-		}
-		if string(label) != strconv.Itoa(w.Labels[i]) {
-			return fmt.Errorf("label %d reads back as %q", i, label)
-		}
-		data, err := next(key + ".png")
-		if err != nil {
-			return err
-		}
-		if err := w.sameAs(i, data); err != nil {
-			return err
+		ending, want := w.side(i)
+		endings := []string{ending, ".png"}
+		slices.Sort(endings)
+		for _, ending := range endings {
+			data, err := next(key + ending)
+			if err != nil {
+				return err
+			}
+			if ending == ".png" {
+				err = w.sameAs(i, data)
+			} else if !bytes.Equal(data, want) {
+				err = fmt.Errorf("the label or prompt of image %d reads back as %q", i, data)
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	if _, err := t.Next(); err != io.EOF {

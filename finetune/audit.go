@@ -81,7 +81,7 @@ func (a *Audit) Train(ctx context.Context, images *dataset.Set, members []int, s
 		return fmt.Errorf("%w: images to audit with are %dx%d with %d channels and %d classes, want %dx%d, %d and %d", dataset.ErrInvalid,
 			images.Height, images.Width, images.Channels, len(images.Classes), a.Plan.Size, a.Plan.Size, a.Plan.Channels, len(a.Plan.Classes))
 	}
-	grids, err := encode(ctx, a.backend, a.base, a.canvas, images, a.options)
+	grids, err := encode(ctx, a.backend, a.base, a.canvas, images, a.config.Training.Augment, a.options)
 	if err != nil {
 		return err
 	}

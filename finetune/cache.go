@@ -36,13 +36,13 @@ type encoded struct {
 
 // encodeData encodes images and captions once: from the private folder of a run
 // that goes on, where it has them.
-func (t *target) encodeData(ctx context.Context, backend compute.Backend, canvas pipeline.Canvas, set *dataset.Set, o Options) (*encoded, error) {
-	e := &encoded{mark: markOf(t.model, canvas, set)}
-	if o.Resume && e.load(t, filepath.Join(o.Dir, PrivateDir, encodedFile), set, canvas) {
+func (t *target) encodeData(ctx context.Context, backend compute.Backend, canvas pipeline.Canvas, set *dataset.Set, a Augment, o Options) (*encoded, error) {
+	e := &encoded{mark: markOf(t.model, canvas, set, a)}
+	if o.Resume && e.load(t, filepath.Join(o.Dir, PrivateDir, encodedFile), set, canvas, a) {
 		return e, nil
 	}
 	var err error
-	if e.grids, err = encode(ctx, backend, t.model, canvas, set, o); err != nil {
+	if e.grids, err = encode(ctx, backend, t.model, canvas, set, a, o); err != nil {
 		return nil, err
 	}
 	e.told, err = t.conditions(ctx, backend, o.Lowering, set)
@@ -51,7 +51,7 @@ func (t *target) encodeData(ctx context.Context, backend compute.Backend, canvas
 }
 
 // load reads the file; false means that it is not there, or of something else.
-func (e *encoded) load(t *target, path string, set *dataset.Set, canvas pipeline.Canvas) bool {
+func (e *encoded) load(t *target, path string, set *dataset.Set, canvas pipeline.Canvas, a Augment) bool {
 	list, metadata, err := safetensors.Read(path)
 	if err != nil || metadata[encodedMark] != e.mark {
 		return false
@@ -62,7 +62,8 @@ func (e *encoded) load(t *target, path string, set *dataset.Set, canvas pipeline
 			return false
 		}
 	}
-	if e.grids = values["latents"]; len(e.grids) != set.Len()*canvas.Size() {
+	variants := a.cached(t.model.Autoencoder != nil)
+	if e.grids = values["latents"]; len(e.grids) != variants*set.Len()*canvas.Size() {
 		return false
 	}
 	if t.model.TextEncoder == nil {
@@ -102,9 +103,12 @@ func (e *encoded) save(m *checkpoint.Model, private string) error {
 
 // markOf is a digest of the data and of the networks that encode them. It stays
 // in the private folder.
-func markOf(m *checkpoint.Model, canvas pipeline.Canvas, set *dataset.Set) string {
+func markOf(m *checkpoint.Model, canvas pipeline.Canvas, set *dataset.Set, a Augment) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%+v %d %d %d\n", canvas, set.Len(), set.Height, set.Channels)
+	if a.on() {
+		fmt.Fprintf(h, "%+v\n", a)
+	}
 	h.Write(set.Pixels)
 	for _, text := range set.Captions {
 		fmt.Fprintf(h, "%d %s", len(text), text)

@@ -46,7 +46,7 @@ func TestEncodedOnce(t *testing.T) {
 		}
 		other := set.Subset([]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11})
 		change(target, other)
-		e, err := target.encodeData(ctx, b, canvas, other, o)
+		e, err := target.encodeData(ctx, b, canvas, other, c.Training.Augment, o)
 		if err != nil {
 			t.Fatal(err)
 		}

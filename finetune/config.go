@@ -2,6 +2,7 @@ package finetune
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -45,18 +46,34 @@ type Config struct {
 	Attention AttentionConfig `yaml:"attention" json:"attention"`
 	LoDA      LoDAConfig      `yaml:"loda" json:"loda"`
 	LoRA      LoRAConfig      `yaml:"lora" json:"lora"`
+	Full      FullConfig      `yaml:"full,omitempty" json:"full,omitzero"`
 	Training  Training        `yaml:"training" json:"training"`
 	Sampling  Sampling        `yaml:"sampling" json:"sampling"`
+
+	// What is asked of the private images before the first step, each paid for.
+	ClassChoice ClassChoice `yaml:"class_choice,omitempty" json:"class_choice,omitzero"`
+	WarmStart   WarmStart   `yaml:"warm_start,omitempty" json:"warm_start,omitzero"`
 }
 
 // Data says where the private images are and what is public about them.
 type Data struct {
-	Path     string   `yaml:"path" json:"path"`         // Folder of class folders, folder of IDX files, or IDX images. Required.
+	Path     string   `yaml:"path" json:"path"`         // Folder or file, of any of dataset.Formats. Required.
 	Labels   string   `yaml:"labels" json:"labels"`     // IDX labels, where not beside the images.
 	Examples int      `yaml:"examples" json:"examples"` // Public number of examples. Required; the true count need not match.
 	Size     int      `yaml:"size" json:"size"`         // Pixels. Zero means the base model's.
 	Channels int      `yaml:"channels" json:"channels"` // 1 or 3. Zero means the base model's.
 	Classes  []string `yaml:"classes" json:"classes"`   // Empty means the folder names, which are then public.
+
+	Format      dataset.Format `yaml:"format,omitempty" json:"format,omitempty"`             // Layout of the files. "" means the one that is there.
+	Split       dataset.Split  `yaml:"split,omitempty" json:"split,omitempty"`               // Part to train on, where the files tell one. "" means train.
+	Attribute   string         `yaml:"attribute,omitempty" json:"attribute,omitempty"`       // What the format leaves open, see dataset.Options.
+	AnyChecksum bool           `yaml:"any_checksum,omitempty" json:"any_checksum,omitempty"` // Take files that differ from those published under their names.
+}
+
+// Options says how the images are read, at a size and number of channels.
+func (d *Data) Options(size, channels int, classes []string) dataset.Options {
+	return dataset.Options{Size: size, Channels: channels, Classes: classes, Labels: d.Labels,
+		Format: d.Format, Split: d.Split, Attribute: d.Attribute, AnyChecksum: d.AnyChecksum}
 }
 
 // Privacy is the claim. None of it has a default but the relation.
@@ -79,6 +96,9 @@ type Privacy struct {
 type AttentionConfig struct {
 	FirstLayer     int  `yaml:"first_layer" json:"first_layer"`         // 0-based index of the first attention module that trains.
 	FreezeEmbedder bool `yaml:"freeze_embedder" json:"freeze_embedder"` // Leave the conditioning embedder frozen.
+
+	// Blocks are the parts of the UNet whose attention modules train. Empty means all.
+	Blocks []Block `yaml:"blocks,omitempty" json:"blocks,omitempty"`
 }
 
 // LoDAConfig of method loda.
@@ -99,6 +119,13 @@ type LoRAConfig struct {
 	FreezeEmbedder bool     `yaml:"freeze_embedder" json:"freeze_embedder"`
 }
 
+// FullConfig of method full.
+type FullConfig struct {
+	Blocks         []Block    `yaml:"blocks,omitempty" json:"blocks,omitempty"`                   // Parts of the UNet that train. Empty means all of it.
+	Parameters     Parameters `yaml:"parameters,omitempty" json:"parameters,omitempty"`           // Of their layers. "" means all.
+	FreezeEmbedder bool       `yaml:"freeze_embedder,omitempty" json:"freeze_embedder,omitempty"` // Leave the conditioning embedder frozen.
+}
+
 // Training fixes the updates.
 type Training struct {
 	Steps             int            `yaml:"steps" json:"steps"`                             // Noisy updates. Required.
@@ -112,21 +139,34 @@ type Training struct {
 	LabelDrop         float64        `yaml:"label_drop" json:"label_drop"`                   // Chance of the null class, in [0, 1).
 	MaxTimestep       float64        `yaml:"max_timestep" json:"max_timestep"`               // Train on this lower share of the timesteps. Zero means 1: all.
 	Compute           nn.Precision   `yaml:"compute" json:"compute"`                         // Of dense products. "" means float32.
+
+	// BasePrecision is what weights that do not train are kept in: bfloat16 takes
+	// half of their memory, and the released model has them rounded. "" means float32.
+	BasePrecision nn.Precision `yaml:"base_precision,omitempty" json:"base_precision,omitempty"`
+
+	Augment    Augment    `yaml:"augment,omitempty" json:"augment,omitzero"`
+	Timesteps  Timesteps  `yaml:"timesteps,omitempty" json:"timesteps,omitzero"`
+	LossWeight LossWeight `yaml:"loss_weight,omitempty" json:"loss_weight,omitempty"` // Of timesteps. "" means that all count alike.
 }
 
 // Sampling of the synthetic data set.
 type Sampling struct {
-	Count         int                   `yaml:"count" json:"count"`                   // Images. Zero means none.
-	Sampler       diffusion.SamplerName `yaml:"sampler" json:"sampler"`               // "" means ddim.
-	Steps         int                   `yaml:"steps" json:"steps"`                   // Zero means 50.
-	Eta           float64               `yaml:"eta" json:"eta"`                       // Of DDIM, in [0, 1].
-	GuidanceScale float64               `yaml:"guidance_scale" json:"guidance_scale"` // Zero means 1: off.
+	Count         int                   `yaml:"count" json:"count"`                    // Images. Zero means none.
+	Sampler       diffusion.SamplerName `yaml:"sampler" json:"sampler"`                // "" means ddim.
+	Steps         int                   `yaml:"steps" json:"steps"`                    // Zero means 50.
+	Eta           float64               `yaml:"eta" json:"eta"`                        // Of DDIM, in [0, 1].
+	GuidanceScale float64               `yaml:"guidance_scale" json:"guidance_scale"`  // Zero means 1: off.
+	Churn         diffusion.Churn       `yaml:"churn,omitempty" json:"churn,omitzero"` // Of edm. Zero means none.
 
 	// Prompts say in public words what the images of a model that takes text
 	// should show; the images are spread evenly over them. NegativePrompt is what
 	// guidance leads away from.
 	Prompts        []string `yaml:"prompts,omitempty" json:"prompts,omitempty"`
 	NegativePrompt string   `yaml:"negative_prompt,omitempty" json:"negative_prompt,omitempty"`
+}
+
+func (s Sampling) stochastic() diffusion.Stochastic {
+	return diffusion.Stochastic{Eta: s.Eta, Churn: s.Churn}
 }
 
 // ReadConfig reads and validates a config file.
@@ -212,6 +252,10 @@ func (c *Config) Validate() error {
 		return bad("data.path is missing, want a folder of images or IDX files")
 	case c.Data.Examples < 1:
 		return bad("data.examples is %d, want the public number of examples, at least 1", c.Data.Examples)
+	case c.Data.Format != "" && !slices.Contains(dataset.Formats(), c.Data.Format):
+		return bad("data.format is %q, want one of %v, or nothing for the one that is there", c.Data.Format, dataset.Formats())
+	case c.Data.Split != "" && c.Data.Split != dataset.Train && c.Data.Split != dataset.Test:
+		return bad("data.split is %q, want %s or %s", c.Data.Split, dataset.Train, dataset.Test)
 	case c.Data.Size != 0 && (c.Data.Size < dataset.MinSize || c.Data.Size > dataset.MaxSize):
 		return bad("data.size is %d pixels, want %d to %d, or 0 for the base model's", c.Data.Size, dataset.MinSize, dataset.MaxSize)
 	case c.Data.Channels != 0 && c.Data.Channels != 1 && c.Data.Channels != 3:
@@ -250,8 +294,12 @@ func (c *Config) Validate() error {
 		return bad("training.label_drop is %g, want in [0, 1)", t.LabelDrop)
 	case t.Compute != "" && t.Compute != nn.Float32 && t.Compute != nn.BFloat16:
 		return bad("training.compute is %q, want %s or %s", t.Compute, nn.Float32, nn.BFloat16)
+	case t.BasePrecision != "" && t.BasePrecision != nn.Float32 && t.BasePrecision != nn.BFloat16:
+		return bad("training.base_precision is %q, want %s or %s", t.BasePrecision, nn.Float32, nn.BFloat16)
 	case !(t.MaxTimestep > 0 && t.MaxTimestep <= 1):
 		return bad("training.max_timestep is %g, want in (0, 1]", t.MaxTimestep)
+	case t.LossWeight != EqualWeight && t.LossWeight != MinSNRWeight && t.LossWeight != EDMWeight:
+		return bad("training.loss_weight is %q, want min-snr or edm, or nothing for equal weights", t.LossWeight)
 	case c.Attention.FirstLayer < 0:
 		return bad("attention.first_layer is %d, want at least 0", c.Attention.FirstLayer)
 	case c.LoDA.Rank < 1:
@@ -268,6 +316,8 @@ func (c *Config) Validate() error {
 		return bad("lora.alpha is %g, want positive and finite, or 0 for the rank", c.LoRA.Alpha)
 	case slices.Contains(c.LoRA.Targets, ""):
 		return bad("lora.targets has an empty name, want last parts of layers' names such as to_q")
+	case c.Full.Parameters != AllParameters && c.Full.Parameters != NormAndBias:
+		return bad("full.parameters is %q, want %s, or nothing for all", c.Full.Parameters, NormAndBias)
 	case c.Sampling.Count < 0:
 		return bad("sampling.count is %d, want at least 0", c.Sampling.Count)
 	case !slices.Contains(diffusion.SamplerNames(), string(c.Sampling.Sampler)):
@@ -276,6 +326,8 @@ func (c *Config) Validate() error {
 		return bad("sampling.steps is %d, want at least 1", c.Sampling.Steps)
 	case !(c.Sampling.Eta >= 0 && c.Sampling.Eta <= 1):
 		return bad("sampling.eta is %g, want in [0, 1]", c.Sampling.Eta)
+	case c.Sampling.stochastic().Check(c.Sampling.Sampler) != nil:
+		return bad("sampling: %s", c.Sampling.stochastic().Check(c.Sampling.Sampler))
 	case !(c.Sampling.GuidanceScale >= 0) || math.IsInf(c.Sampling.GuidanceScale, 1):
 		return bad("sampling.guidance_scale is %g, want at least 0 and finite", c.Sampling.GuidanceScale)
 	}
@@ -284,6 +336,10 @@ func (c *Config) Validate() error {
 	}
 	if p.Reserve >= p.Epsilon {
 		return bad("privacy.reserve is %g, want below privacy.epsilon = %g", p.Reserve, p.Epsilon)
+	}
+	if err := cmp.Or(checkBlocks("attention.blocks", c.Attention.Blocks), checkBlocks("full.blocks", c.Full.Blocks),
+		t.Augment.validate(), t.Timesteps.validate(), c.ClassChoice.validate(c), c.WarmStart.validate()); err != nil {
+		return bad("%s", err)
 	}
 	for i, path := range p.PreviousRuns {
 		if path == "" {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/scumble-dp/scumble/internal/backendtest"
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 const goodConfig = `
@@ -78,7 +79,9 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(goodConfig))
 	f.Add([]byte("training: {steps: 1e99}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := ParseConfig(data)
+		var c *Config
+		var err error
+		parsebound.Check(t, len(data), func() { c, err = ParseConfig(data) })
 		if err != nil {
 			return
 		}

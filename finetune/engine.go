@@ -28,7 +28,11 @@ func newTrainer(ctx context.Context, backend compute.Backend, c *Config, plan *P
 	}
 	weights := t.weights()
 	tr := &trainer{initial: weights.Flatten(t.trainable)}
-	if tr.draws, err = newDraws(canvas, schedule, c.Training, o.InsecureSeed); err != nil {
+	if tr.draws, err = newDraws(t.model, canvas, schedule, c.Training, o.InsecureSeed); err != nil {
+		return nil, err
+	}
+	loss, err := t.loss(schedule, tr.draws, c.Training)
+	if err != nil {
 		return nil, err
 	}
 	m := plan.Mechanism
@@ -36,10 +40,9 @@ func newTrainer(ctx context.Context, backend compute.Backend, c *Config, plan *P
 		Engine: dpsgd.EngineOptions{
 			Method: o.Engine, ClippingNorm: m.ClippingNorm,
 			NN: nn.Options{Lowering: o.Lowering, Compute: c.Training.Compute, Adapter: t.adapter}, Weights: weights, Trainable: t.trainable,
-			Loss: func(s *nn.Scope, inputs []*graph.Node) *graph.Node {
-				return pipeline.ExampleLoss(t.model, schedule, s, pipeline.NewLossInputs(inputs))
-			},
+			Loss:              loss,
 			PhysicalBatchSize: o.PhysicalBatchSize, Workers: o.Workers,
+			Base: baseOptions(c, weights, t.trainable, o.releaseFrom),
 		},
 		Vector: tr.initial, Public: tr.draws.random(t), Draws: c.Training.Multiplicity,
 		ExpectedBatchSize: m.ExpectedBatchSize, Examples: m.ExpectedBatchSize * float64(m.Steps), Cache: o.TuneCache,
@@ -63,6 +66,24 @@ func newTrainer(ctx context.Context, backend compute.Backend, c *Config, plan *P
 	return tr, nil
 }
 
+// loss returns the loss of each example, from the inputs that draws make.
+func (t *target) loss(schedule *diffusion.Schedule, d *draws, c Training) (func(*nn.Scope, []*graph.Node) *graph.Node, error) {
+	deviation := 1.0 // Of latents, which are normalised.
+	if t.model.Autoencoder == nil {
+		deviation = 0.5
+	}
+	weights, err := lossWeights(c.LossWeight, schedule, t.model.Scheduler.Prediction, d.timesteps, deviation)
+	if err != nil {
+		return nil, err
+	}
+	draws := d.cleanDraws()
+	return func(s *nn.Scope, inputs []*graph.Node) *graph.Node {
+		in := pipeline.NewLossInputs(inputs)
+		in.Draws, in.Weights = draws, weights
+		return pipeline.ExampleLoss(t.model, schedule, s, in)
+	}, nil
+}
+
 // random returns the inputs of the loss for random images and labels or texts,
 // which are public, at any positions. Until the private ones are there, they are
 // those of d, too.
@@ -72,7 +93,7 @@ func (d *draws) random(t *target) dpsgd.Fetch {
 	public.key = 0
 	rng := rand.New(rand.NewPCG(1, 2))
 	d.told = t.randomConditions(n)
-	public.grids, public.told = make([]float32, n*d.canvas.Size()), d.told
+	public.grids, public.told = make([]float32, d.variants*n*d.canvas.Size()), d.told
 	for i := range public.grids {
 		public.grids[i] = float32(rng.NormFloat64())
 	}

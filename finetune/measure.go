@@ -52,7 +52,7 @@ func Measure(ctx context.Context, backend compute.Backend, c *Config, base *chec
 	if err != nil {
 		return nil, err
 	}
-	if t.draws.grids, err = encode(ctx, backend, base, canvas, public, o); err != nil {
+	if t.draws.grids, err = encode(ctx, backend, base, canvas, public, c.Training.Augment, o); err != nil {
 		return nil, err
 	}
 	batch := make([]int, public.Len())

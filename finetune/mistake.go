@@ -12,6 +12,7 @@ const (
 	realisedDivisor          // The sum is divided by the number of examples drawn.
 	uncountNonFinite         // Examples whose gradient is not finite are taken off the divisor.
 	shortLedger              // The first step is not recorded.
+	realisedClasses          // Noisy class means are divided by the number of images drawn.
 	drawsApart               // Each example of a batch is there twice: draws that are clipped apart.
 )
 
@@ -25,6 +26,15 @@ func (w mistake) divisor(expected float64, private dpsgd.Stats) float64 {
 		return expected - float64(private.NonFinite)
 	}
 	return expected
+}
+
+// classDivisor returns what the noised sum of a class is divided by: a public
+// number.
+func (w mistake) classDivisor(public, drawn float64) float64 {
+	if w == realisedClasses {
+		return drawn
+	}
+	return public
 }
 
 // recorder returns the function that records a step.

@@ -18,6 +18,8 @@ type target struct {
 	model     *checkpoint.Model
 	adapter   nn.Adapter // Nil without one.
 	trainable []string
+
+	public *publicClasses // Of the base model; nil for one that takes text.
 }
 
 // newTarget prepares the base model, which it changes, for a run over the
@@ -25,6 +27,7 @@ type target struct {
 func newTarget(backend compute.Backend, base *checkpoint.Model, classes []string, c *Config) (*target, error) {
 	t := &target{model: base}
 	if base.TextEncoder == nil {
+		t.public = newPublicClasses(base)
 		if err := t.setClasses(classes); err != nil {
 			return nil, err
 		}
@@ -118,39 +121,4 @@ func (t *target) setClasses(classes []string) error {
 		m.UNet.NumClassEmbeds = len(classes) + 1
 	}
 	return nil
-}
-
-func trainableNames(specs []nn.Spec, m *checkpoint.Model, c *Config) ([]string, error) {
-	embedder := embedderNames(specs, m)
-	switch c.Method {
-	case Attention:
-		var modules, prefixes []string
-		for _, name := range m.UNet.AttentionModules() {
-			modules = append(modules, "unet."+name)
-		}
-		if !c.Attention.FreezeEmbedder {
-			prefixes = append(prefixes, embedder...)
-		}
-		names, err := adapter.Attention(specs, modules, c.Attention.FirstLayer, prefixes...)
-		if err != nil {
-			return nil, fmt.Errorf("%w: attention.first_layer: %w", ErrConfig, err)
-		}
-		return names, nil
-	case LoRA, LoDA:
-		names := adapter.Adapters(specs)
-		frozen := c.LoDA.FreezeEmbedder
-		if c.Method == LoRA {
-			frozen = c.LoRA.FreezeEmbedder
-		}
-		switch {
-		case len(names) == 0 && c.Method == LoRA:
-			return nil, fmt.Errorf("%w: lora.targets: no layer of the UNet has a name that ends in one of %v", ErrConfig, m.Adapter.Targets)
-		case len(names) == 0:
-			return nil, fmt.Errorf("%w: loda: no convolution of the UNet has a kernel of at least %d below %v", ErrConfig, c.LoDA.Kernel, c.LoDA.Layers)
-		case !frozen:
-			names = append(names, embedder...)
-		}
-		return names, nil
-	}
-	return usedText(adapter.Everything(specs, "unet", "class_embedder", textPrefix)), nil
 }

@@ -34,6 +34,7 @@ type Plan struct {
 	AttentionModules     []string        `json:"attention_modules,omitempty"`
 	ExpectedDrawsPerStep float64         `json:"expected_draws_per_step"`
 	Previous             []Previous      `json:"previous_runs,omitempty"`
+	Queries              []Query         `json:"queries,omitempty"` // Of this run, before its first step.
 
 	ledgers       []previousLedger // That Previous was read from.
 	previousPaths []string         // As the config names them.
@@ -44,9 +45,10 @@ func (p *Plan) Event(steps int) accountant.Event {
 	return accountant.DPSGD(p.Mechanism.NoiseMultiplier, p.Mechanism.SamplingProbability, steps)
 }
 
-// events returns what earlier runs and a number of steps of this one do.
+// events returns what earlier runs, and the queries and a number of steps of this
+// one do.
 func (p *Plan) events(steps int) []accountant.Event {
-	events := earlierEvents(p.Previous)
+	events := append(earlierEvents(p.Previous), queryEvents(p.Queries)...)
 	if steps > 0 {
 		events = accountant.Group(append(events, p.Event(steps)))
 	}
@@ -116,8 +118,12 @@ func (plan *Plan) calibrate(c *Config) error {
 	t, p := c.Training, c.Privacy
 	plan.Mechanism = dpsgd.Mechanism{ClippingNorm: t.ClippingNorm, SamplingProbability: t.ExpectedBatchSize / float64(c.Data.Examples),
 		ExpectedBatchSize: t.ExpectedBatchSize, Steps: t.Steps}
+	var err error
+	if plan.Queries, err = c.queries(plan); err != nil {
+		return err
+	}
 	event := accountant.DPSGD(1, plan.Mechanism.SamplingProbability, t.Steps)
-	noise, err := accountant.CalibrateNoiseMultiplier(accountant.PLD{}, earlierEvents(plan.Previous), event, accountant.AddOrRemove, p.Epsilon-p.Reserve, p.Delta)
+	noise, err := accountant.CalibrateNoiseMultiplier(accountant.PLD{}, plan.events(0), event, accountant.AddOrRemove, p.Epsilon-p.Reserve, p.Delta)
 	if err != nil {
 		return fmt.Errorf("%w: privacy: %w", ErrConfig, err)
 	}
@@ -140,7 +146,8 @@ func (plan *Plan) price(noise, budget float64) error {
 	}
 	plan.Epsilon, plan.EpsilonAlone = claim.Epsilon, claim.Epsilon
 	if len(plan.Previous) > 0 {
-		alone, err := accountant.PLD{}.Epsilon([]accountant.Event{plan.Event(steps)}, accountant.AddOrRemove, plan.Delta)
+		own := append(queryEvents(plan.Queries), plan.Event(steps))
+		alone, err := accountant.PLD{}.Epsilon(own, accountant.AddOrRemove, plan.Delta)
 		if err != nil {
 			return err
 		}
@@ -160,7 +167,7 @@ func classNames(c *Config) ([]string, error) {
 	if len(c.Data.Classes) > 0 {
 		return c.Data.Classes, nil
 	}
-	names, err := dataset.ClassNames(c.Data.Path)
+	names, err := dataset.ClassNamesOf(c.Data.Path, c.Data.Options(0, 0, nil))
 	if err != nil {
 		return nil, err
 	}

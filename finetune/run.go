@@ -55,6 +55,8 @@ type Options struct {
 
 	wrong    mistake   // Tests inject one.
 	canaries *canaries // Of an audit, which releases nothing.
+
+	releaseFrom int // Tests take another: see baseOptions.
 }
 
 // Progress of a run. It holds public numbers and the claim only.
@@ -126,7 +128,7 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoi
 	if err != nil {
 		return nil, err
 	}
-	data, err := target.encodeData(ctx, backend, canvas, set, o)
+	data, err := target.encodeData(ctx, backend, canvas, set, c.Training.Augment, o)
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +141,9 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoi
 		return nil, err
 	}
 	trainer.draws.grids, trainer.draws.told = data.grids, data.told
+	if err := r.prepare(ctx, backend, target, trainer, canvas, set, o); err != nil {
+		return nil, err
+	}
 	if err := r.train(ctx, trainer, o); err != nil {
 		return nil, err
 	}
@@ -149,6 +154,7 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, base *checkpoi
 	if claim.Epsilon > c.Privacy.Epsilon {
 		return nil, fmt.Errorf("the ledger of %s holds epsilon %.6g, privacy.epsilon is %g, so no model is released: %w", o.Dir, claim.Epsilon, c.Privacy.Epsilon, accountant.ErrBudget)
 	}
+	trainer.engine.Close() // Which gives the model its frozen weights back.
 	model, err := r.release(target)
 	if err != nil {
 		return nil, err
@@ -162,7 +168,7 @@ func openData(c *Config, plan *Plan, path string) (*dataset.Set, error) {
 	if path == "" {
 		path = c.Data.Path
 	}
-	set, err := dataset.Open(path, dataset.Options{Size: plan.Size, Channels: plan.Channels, Classes: plan.Classes, Labels: c.Data.Labels})
+	set, err := dataset.Open(path, c.Data.Options(plan.Size, plan.Channels, plan.Classes))
 	if err != nil && c.Data.Size == 0 {
 		return nil, fmt.Errorf("%w (data.size is not set, so it is the base model's %d pixels)", err, plan.Size)
 	}
@@ -170,7 +176,7 @@ func openData(c *Config, plan *Plan, path string) (*dataset.Set, error) {
 		return nil, err
 	}
 	if plan.Text && set.Captions == nil {
-		return nil, fmt.Errorf("%w: %s has no captions, want a file metadata.jsonl with file_name and text: the base model takes text", dataset.ErrInvalid, path)
+		return nil, fmt.Errorf("%w: %s has no captions, want a file metadata.jsonl with file_name and text, or Parquet with image and text: the base model takes text", dataset.ErrInvalid, path)
 	}
 	if !plan.Text && set.Labels == nil {
 		return nil, fmt.Errorf("%w: %s has no labels, want images of named classes", dataset.ErrInvalid, path)
@@ -178,13 +184,23 @@ func openData(c *Config, plan *Plan, path string) (*dataset.Set, error) {
 	return set, nil
 }
 
-func encode(ctx context.Context, backend compute.Backend, m *checkpoint.Model, canvas pipeline.Canvas, set *dataset.Set, o Options) ([]float32, error) {
+// encode returns the images in the form that draws take: all variants of them, of
+// which a pixel model needs one.
+func encode(ctx context.Context, backend compute.Backend, m *checkpoint.Model, canvas pipeline.Canvas, set *dataset.Set, a Augment, o Options) ([]float32, error) {
 	codec, err := pipeline.NewCodec(backend, o.Lowering, o.Workers, m, canvas)
 	if err != nil {
 		return nil, err
 	}
 	defer codec.Close()
-	return codec.Encode(ctx, set)
+	var grids []float32
+	for v := range a.cached(m.Autoencoder != nil) {
+		some, err := codec.Encode(ctx, a.variant(set, v))
+		if err != nil {
+			return nil, err
+		}
+		grids = append(grids, some...)
+	}
+	return grids, nil
 }
 
 // Branches returns the adapter branches of a model, nil without.

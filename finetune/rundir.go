@@ -116,14 +116,18 @@ func (r *run) create(set *dataset.Set, o Options) (err error) {
 }
 
 // declare writes the first lines of the ledger: earlier runs with what they
-// spent, then this run with its plan.
+// spent, what this run asks before its first step, then its steps.
 func (r *run) declare(dataset string, o Options) error {
 	if err := r.plan.declareEarlier(r.ledger, dataset); err != nil {
 		return err
 	}
-	note := "scumble finetune, method " + string(r.config.Method)
+	note, notice := "scumble finetune, method "+string(r.config.Method), ""
 	if o.InsecureSeed != 0 {
-		note = notPrivate + " (test mode): seeded noise and sampling"
+		notice = notPrivate + " (test mode): seeded noise and sampling"
+		note = notice
+	}
+	if err := r.declareQueries(dataset, notice); err != nil {
+		return err
 	}
 	return r.ledger.Begin(accountant.Run{ID: RunID, Dataset: dataset, Unit: unit, Neighboring: accountant.AddOrRemove,
 		Epsilon: r.config.Privacy.Epsilon, Delta: r.config.Privacy.Delta,
@@ -199,6 +203,9 @@ func (plan *Plan) authorise(c *Config, dir string) error {
 	}
 	if err := VerifyEarlier(record, filepath.Join(dir, ReleaseDir, PreviousDir)); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if err := plan.authoriseQueries(record, dir); err != nil {
+		return err
 	}
 	declared, m := own.Plan[0], plan.Mechanism
 	if want := plan.Event(m.Steps); declared.Count != want.Count || declared.SamplingProbability != want.SamplingProbability || declared.Mechanism != want.Mechanism {

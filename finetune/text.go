@@ -164,7 +164,7 @@ func checkText(c *Config, m *checkpoint.Model) error {
 	case m.TextEncoder == nil:
 		return nil
 	case len(c.Data.Classes) > 0:
-		return fmt.Errorf("%w: data.classes are set, but the base model takes text: leave them out, and give each image a caption in metadata.jsonl", ErrConfig)
+		return fmt.Errorf("%w: data.classes are set, but the base model takes text: leave them out, and give each image a caption in metadata.jsonl or Parquet", ErrConfig)
 	case c.Sampling.Count > 0 && len(c.Sampling.Prompts) == 0:
 		return fmt.Errorf("%w: sampling.prompts is missing: the base model takes text, so say in public words what the %d images should show", ErrConfig, c.Sampling.Count)
 	}

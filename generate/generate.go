@@ -38,7 +38,7 @@ type Options struct {
 	Lowering  nn.Lowering
 	Adapter   nn.Adapter // Of the model's weights, if they carry one.
 	Workers   int        // Calls to the backend at the same time. Zero means 1.
-	BatchSize int        // Images per call. Zero means 32.
+	BatchSize int        // Images per call. Zero means BatchSize of the grid.
 
 	Report func(done, total int)
 }
@@ -61,6 +61,17 @@ func Images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, s
 	return set, nil
 }
 
+// BatchSize returns how many images go into a call where nobody says: 32, or on a
+// processor so many that their maps of grid·grid positions have 8,192 positions.
+// Above, it is no faster for each image, and maps leave the caches: eight images
+// of 32x32 were a tenth faster than 32.
+func BatchSize(l nn.Lowering, grid int) int {
+	if l == nn.Native {
+		return 32
+	}
+	return max(1, min(32, 8192/(grid*grid)))
+}
+
 // images samples n images.
 func images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, size, n int, conditions conditions, o Options) (*dataset.Set, error) {
 	if o.GuidanceScale == 0 {
@@ -69,12 +80,12 @@ func images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, s
 	if o.Steps == 0 {
 		o.Steps = 50
 	}
-	if o.BatchSize == 0 {
-		o.BatchSize = 32
-	}
 	canvas, err := pipeline.NewCanvas(m, size, m.Channels)
 	if err != nil {
 		return nil, err
+	}
+	if o.BatchSize == 0 {
+		o.BatchSize = BatchSize(o.Lowering, canvas.Grid)
 	}
 	if o.Sampler == "" {
 		o.Sampler = diffusion.UseDDIM

@@ -107,3 +107,14 @@ func TestBalanced(t *testing.T) {
 		t.Errorf("10 labels over 3 classes are %v", counts)
 	}
 }
+
+func TestBatchSize(t *testing.T) {
+	for _, c := range []struct {
+		lowering   nn.Lowering
+		grid, want int
+	}{{nn.Small, 4, 32}, {nn.Small, 16, 32}, {nn.Small, 32, 8}, {nn.Patches, 64, 2}, {nn.Small, 256, 1}, {nn.Native, 256, 32}} {
+		if got := BatchSize(c.lowering, c.grid); got != c.want {
+			t.Errorf("lowering %d, grid %d: %d images a call, want %d", c.lowering, c.grid, got, c.want)
+		}
+	}
+}

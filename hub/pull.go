@@ -79,8 +79,8 @@ func cached(root, model, revision string) (*Snapshot, error) {
 		if err != nil {
 			return nil, err
 		}
-		if commit = strings.TrimSpace(string(data)); !commits.MatchString(commit) {
-			return nil, fmt.Errorf("cache names commit %q for %s at %s, want 40 hexadecimal digits; remove that file", commit, model, revision)
+		if commit, err = parseRef(data); err != nil {
+			return nil, fmt.Errorf("cache of %s at %s: %w; remove that file", model, revision, err)
 		}
 	}
 	dir := filepath.Join(root, "snapshots", commit)
@@ -88,6 +88,15 @@ func cached(root, model, revision string) (*Snapshot, error) {
 		return nil, fmt.Errorf("model %s at %s: %w (no model_index.json in it); pull it where HF_HUB_OFFLINE is not set", model, commit, ErrNotCached)
 	}
 	return list(dir, model, commit, true)
+}
+
+// parseRef returns the commit that a file in refs/ names.
+func parseRef(data []byte) (string, error) {
+	commit := strings.TrimSpace(string(data[:min(len(data), 80)]))
+	if len(data) > 80 || !commits.MatchString(commit) {
+		return "", fmt.Errorf("it names commit %q, want 40 hexadecimal digits", commit)
+	}
+	return commit, nil
 }
 
 // list describes a snapshot.

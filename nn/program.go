@@ -1,7 +1,9 @@
 package nn
 
 import (
+	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
@@ -14,8 +16,10 @@ import (
 type Program struct {
 	backend compute.Backend
 	exec    *graph.Exec
-	frozen  []*tensors.Tensor
-	size    int // Length of the trainable vector.
+	base    *Base
+	shapes  [][]int // Of the trainable parameters.
+	size    int     // Length of the trainable vector.
+	once    sync.Once
 }
 
 // ProgramOptions of NewProgram. Param and Trainable of the nn options are
@@ -28,6 +32,9 @@ type ProgramOptions struct {
 	// Trainable names those that come from the vector given to Run, in the
 	// vector's order. The rest are constants of the program.
 	Trainable []string
+	// Base, if not nil, are the constants, made by NewBase from the same weights
+	// and names: programs may share them. Nil uploads them for this program.
+	Base *Base
 
 	// Build adds the model to the graph. trainable holds the nodes of the
 	// trainable parameters, in order.
@@ -36,7 +43,7 @@ type ProgramOptions struct {
 
 // NewProgram prepares a program; compilation happens at the first Run.
 func NewProgram(backend compute.Backend, o ProgramOptions) (*Program, error) {
-	p := &Program{backend: backend}
+	p := &Program{backend: backend, base: o.Base}
 	inVector := map[string]bool{}
 	for _, name := range o.Trainable {
 		t := o.Weights.Get(name)
@@ -44,29 +51,28 @@ func NewProgram(backend compute.Backend, o ProgramOptions) (*Program, error) {
 			return nil, fmt.Errorf("trainable parameter %q is not in the weights", name)
 		}
 		inVector[name] = true
-		p.size += len(t.Data)
+		p.shapes = append(p.shapes, t.Shape)
+		p.size += t.Size()
 	}
-	var frozen []*Tensor
-	for _, t := range o.Weights.All() {
-		if !inVector[t.Name] {
-			frozen = append(frozen, t)
-			onDevice, err := p.upload(t.Data, t.Shape...)
-			if err != nil {
-				return nil, fmt.Errorf("upload parameter %q: %w", t.Name, err)
-			}
-			p.frozen = append(p.frozen, onDevice)
+	if p.base == nil {
+		var err error
+		if p.base, err = NewBase(backend, o.Weights, o.Trainable, BaseOptions{}); err != nil {
+			return nil, err
 		}
+	} else {
+		p.base.hold()
 	}
+	trains, frozen := len(o.Trainable), p.base.weights
 	options := o.NN
+	options.half = p.base.half()
 	options.Trainable = func(name string) bool { return inVector[name] }
 	exec, err := graph.NewExec(backend, func(args []*graph.Node) []*graph.Node {
 		nodes := map[string]*graph.Node{}
-		trainable := unflatten(args[0], o.Weights, o.Trainable)
 		for i, name := range o.Trainable {
-			nodes[name] = trainable[i]
+			nodes[name] = args[i]
 		}
 		for i, t := range frozen {
-			nodes[t.Name] = args[1+i]
+			nodes[t.Name] = args[trains+i]
 		}
 		options := options
 		options.Param = func(_ *graph.Graph, spec Spec) *graph.Node {
@@ -74,73 +80,74 @@ func NewProgram(backend compute.Backend, o ProgramOptions) (*Program, error) {
 			if !ok {
 				panic(fmt.Errorf("the model asks for parameter %q %v, which the weights lack", spec.Name, spec.Shape))
 			}
-			return node
+			return p.base.node(node)
 		}
-		return o.Build(NewScope(args[0].Graph(), options), trainable, args[1+len(frozen):])
+		return o.Build(NewScope(args[0].Graph(), options), args[:trains], args[trains+len(frozen):])
 	})
 	if err != nil {
+		p.base.Close()
 		return nil, err
 	}
 	p.exec = exec
 	return p, nil
 }
 
-// unflatten cuts the trainable vector into parameter nodes.
-func unflatten(vector *graph.Node, w *Weights, names []string) []*graph.Node {
-	nodes := make([]*graph.Node, len(names))
-	at := 0
-	for i, name := range names {
-		t := w.Get(name)
-		nodes[i] = graph.Reshape(graph.Slice(vector, graph.AxisRange(at, at+len(t.Data))), t.Shape...)
-		at += len(t.Data)
-	}
-	return nodes
+// Vector is a trainable vector on the device, a tensor for each parameter.
+type Vector struct {
+	parts []*tensors.Tensor
 }
 
-// upload copies values to the device at once. A tensor that several goroutines
-// use must be there before they do: GoMLX 0.28 moves it at first use, and a
-// second user may meet it half-way ("no local or on-device representation").
-func (p *Program) upload(values []float32, shape ...int) (*tensors.Tensor, error) {
-	t := tensors.FromFlatDataAndDimensions(append([]float32(nil), values...), shape...)
-	return t, t.MaterializeOnDevice(p.backend, true, 0)
+// FinalizeAll frees the device's memory.
+func (v *Vector) FinalizeAll() error {
+	var errs []error
+	for _, t := range v.parts {
+		errs = append(errs, t.FinalizeAll())
+	}
+	v.parts = nil
+	return errors.Join(errs...)
 }
 
 // Vector puts a trainable vector on the device, for any number of Runs. The
 // caller ends it with FinalizeAll.
-func (p *Program) Vector(values []float32) (*tensors.Tensor, error) {
+func (p *Program) Vector(values []float32) (*Vector, error) {
 	if len(values) != p.size {
 		return nil, fmt.Errorf("trainable vector has %d values, want %d", len(values), p.size)
 	}
-	if len(values) == 0 {
-		return p.upload([]float32{0}, 1)
+	v := &Vector{}
+	for _, shape := range p.shapes {
+		n := (Spec{Shape: shape}).Size()
+		t, err := upload(p.backend, values[:n], shape, false)
+		if err != nil {
+			_ = v.FinalizeAll()
+			return nil, err
+		}
+		v.parts, values = append(v.parts, t), values[n:]
 	}
-	return p.upload(values, len(values))
+	return v, nil
 }
 
 // Run executes the program. vector may be nil when nothing is trainable.
-func (p *Program) Run(vector *tensors.Tensor, inputs ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+func (p *Program) Run(vector *Vector, inputs ...*tensors.Tensor) ([]*tensors.Tensor, error) {
 	if vector == nil {
-		var err error
-		if vector, err = p.Vector(nil); err != nil {
-			return nil, err
+		vector = &Vector{}
+	}
+	if len(vector.parts) != len(p.shapes) {
+		return nil, fmt.Errorf("trainable vector has %d parameters, want %d", len(vector.parts), len(p.shapes))
+	}
+	args := make([]any, 0, len(vector.parts)+len(p.base.device)+len(inputs))
+	for _, list := range [][]*tensors.Tensor{vector.parts, p.base.device, inputs} {
+		for _, t := range list {
+			args = append(args, t)
 		}
-		defer func() { _ = vector.FinalizeAll() }()
-	}
-	args := make([]any, 0, 1+len(p.frozen)+len(inputs))
-	args = append(args, vector)
-	for _, t := range p.frozen {
-		args = append(args, t)
-	}
-	for _, t := range inputs {
-		args = append(args, t)
 	}
 	return p.exec.Exec(args...)
 }
 
-// Close frees the compiled graphs.
+// Close frees the compiled graphs, and the frozen weights unless another program
+// has them, too.
 func (p *Program) Close() {
-	p.exec.Finalize()
-	for _, t := range p.frozen {
-		_ = t.FinalizeAll()
-	}
+	p.once.Do(func() {
+		p.exec.Finalize()
+		p.base.Close()
+	})
 }

@@ -17,13 +17,21 @@ const (
 	// backend, which executes each operation as it stands.
 	Patches
 	// Small is Native, but for convolutions of small maps, which become products
-	// of windows as in Patches: right for XLA, which rewrites what it gets but
-	// computes such convolutions slowly on a CPU.
+	// of windows as in Patches: right for XLA on a CPU, which rewrites what it gets
+	// but computes such convolutions slowly.
 	Small
 )
 
-// LoweringFor returns the lowering that suits a backend by its name
-// ("go" or "xla").
+// LoweringOn returns the lowering that suits a backend by its name ("go" or "xla")
+// and whether it computes on a CPU.
+func LoweringOn(backend string, cpu bool) Lowering {
+	if !cpu {
+		return Native
+	}
+	return LoweringFor(backend)
+}
+
+// LoweringFor returns the lowering that suits a backend on a CPU by its name.
 func LoweringFor(backend string) Lowering {
 	if backend == "go" {
 		return Patches
@@ -46,6 +54,8 @@ type Options struct {
 	// Adapter, if not nil, is asked at each dense and convolution layer for a
 	// trainable addition to its output.
 	Adapter Adapter
+
+	half map[string]bool // Frozen weights that a Base keeps in half precision.
 }
 
 // Adapter adds a trainable branch beside a frozen layer (LoRA, LoDA).
@@ -77,6 +87,7 @@ type build struct {
 	specs []Spec
 	seen  map[string]bool
 	tape  []*Layer
+	wide  bool // The weight of the layer at hand was widened: see Base.
 
 	met        map[windowKey]*Node
 	selections map[selectionKey]*Node
@@ -153,6 +164,7 @@ func (s *Scope) param(leaf string, kind Kind, init Init, shape ...int) (node *No
 		panic(fmt.Errorf("nn: no node for parameter %q", name))
 	}
 	node.AssertDims(shape...)
+	s.build.wide = s.build.wide || s.build.opts.half[name]
 	return node, name
 }
 
@@ -163,6 +175,9 @@ func (s *Scope) trainable(name string) bool {
 
 // adapt gives the adapter, if there is one, its turn at a layer.
 func (s *Scope) adapt(t Target, x, y *Node) *Node {
+	if s.build.wide {
+		y, s.build.wide = y.StopCheckpoint(), false
+	}
 	if s.build.opts.Adapter == nil || s.bypass {
 		return y
 	}

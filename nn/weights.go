@@ -55,6 +55,9 @@ type Tensor struct {
 	Data  []float32
 }
 
+// Size returns the number of values of the shape, also while Data is released.
+func (t *Tensor) Size() int { return (Spec{Shape: t.Shape}).Size() }
+
 // Weights is an ordered set of named tensors.
 type Weights struct {
 	list  []*Tensor
@@ -95,7 +98,7 @@ func (w *Weights) Names() []string {
 func (w *Weights) Size() int {
 	n := 0
 	for _, t := range w.list {
-		n += len(t.Data)
+		n += t.Size()
 	}
 	return n
 }
@@ -114,7 +117,11 @@ func (w *Weights) Clone() *Weights {
 
 // Flatten concatenates the named tensors into one vector.
 func (w *Weights) Flatten(names []string) []float32 {
-	var flat []float32
+	n := 0
+	for _, name := range names {
+		n += len(w.index[name].Data)
+	}
+	flat := make([]float32, 0, n)
 	for _, name := range names {
 		flat = append(flat, w.index[name].Data...)
 	}

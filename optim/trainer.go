@@ -83,10 +83,15 @@ func (t *Trainer) Step(ctx context.Context, n int, factor float64, fetch func(po
 	defer func() { _ = vector.FinalizeAll() }()
 	parts := fold{gradient: make([]float64, len(t.vector)), examples: float64(n), early: map[int]*shard{}}
 	limit := make(chan struct{}, t.options.Workers)
+	parts.window = make(chan struct{}, 2*t.options.Workers)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	for b := range n / size {
+		select {
+		case parts.window <- struct{}{}:
+		case <-ctx.Done():
+		}
 		limit <- struct{}{}
 		if ctx.Err() != nil {
 			break
@@ -124,8 +129,8 @@ type shard struct {
 }
 
 // fold adds shards in the order of the batch, so that the mean gradient does
-// not depend on timing, and keeps only those that are early: memory does not
-// grow with the number of shards.
+// not depend on timing, and keeps only those that are early, which the window
+// bounds: memory does not grow with the number of shards.
 type fold struct {
 	mu       sync.Mutex
 	gradient []float64 // Mean so far.
@@ -133,6 +138,7 @@ type fold struct {
 	examples float64
 	next     int
 	early    map[int]*shard
+	window   chan struct{} // Holds one for each shard that is begun and not added.
 }
 
 func (f *fold) add(at int, p *shard) {
@@ -146,10 +152,11 @@ func (f *fold) add(at int, p *shard) {
 			f.gradient[i] += float64(v) / f.examples
 		}
 		f.loss += p.loss / f.examples
+		<-f.window
 	}
 }
 
-func (t *Trainer) shard(vector *tensors.Tensor, b int, fetch func([]int) ([]*tensors.Tensor, error)) (*shard, error) {
+func (t *Trainer) shard(vector *nn.Vector, b int, fetch func([]int) ([]*tensors.Tensor, error)) (*shard, error) {
 	positions := make([]int, t.options.ShardSize)
 	for i := range positions {
 		positions[i] = b*t.options.ShardSize + i

@@ -24,7 +24,9 @@ type Codec struct {
 
 // NewCodec prepares a codec for a model and the geometry of its images.
 func NewCodec(backend compute.Backend, lowering nn.Lowering, workers int, m *checkpoint.Model, canvas Canvas) (*Codec, error) {
-	c := &Codec{Canvas: canvas, model: m, batch: 32, workers: max(1, workers)}
+	// As many pixels as 32 images of 64x64 have: of 256x256, two.
+	batch := max(1, min(32, 32*64*64/(canvas.Padded*canvas.Padded)))
+	c := &Codec{Canvas: canvas, model: m, batch: batch, workers: max(1, workers)}
 	if m.Autoencoder == nil {
 		return c, nil
 	}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"math"
 
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph code reads as formulas
 
@@ -39,6 +40,14 @@ type LossInputs struct {
 	Noise *Node // [rows, height, width, channels]: standard normal.
 	T     *Node // [rows] int32.
 	Class *Node // [rows] int32, or what Context takes.
+
+	// Draws is K where Clean has a row for each draw, [rows, height, width,
+	// channels]: images that differ from draw to draw. Zero: Clean has a row for
+	// each example, as above.
+	Draws int
+	// Weights are of each timestep's squared error, at least 0: public, one for each
+	// timestep of the schedule. Nil means 1.
+	Weights []float64
 }
 
 // NewLossInputs names the inputs of a program in the order above.
@@ -46,19 +55,39 @@ func NewLossInputs(inputs []*Node) LossInputs {
 	if len(inputs) != 4 {
 		panic(fmt.Errorf("pipeline: loss has %d inputs, want 4", len(inputs)))
 	}
-	return LossInputs{inputs[0], inputs[1], inputs[2], inputs[3]}
+	return LossInputs{Clean: inputs[0], Noise: inputs[1], T: inputs[2], Class: inputs[3]}
 }
 
 // ExampleLoss returns the loss of each example, [examples]: the squared error
-// of the network's output against its target, averaged over pixels, channels
-// and the K draws, which are not repeated in host memory.
+// of the network's output against its target, times the timestep's weight, averaged
+// over pixels, channels and the K draws, which are not repeated in host memory.
 func ExampleLoss(m *checkpoint.Model, schedule *diffusion.Schedule, s *nn.Scope, in LossInputs) *Node {
-	draws := in.Noise.Shape().Dimensions[0] / in.Clean.Shape().Dimensions[0]
-	clean := diffusion.Repeat(in.Clean, draws)
+	clean, draws := in.Clean, in.Draws
+	if draws == 0 {
+		draws = in.Noise.Shape().Dimensions[0] / in.Clean.Shape().Dimensions[0]
+		clean = diffusion.Repeat(in.Clean, draws)
+	}
 	signal, noise := schedule.Rates(in.T)
 	noisy := diffusion.AddNoise(clean, in.Noise, signal, noise)
-	target := m.Scheduler.Prediction.Target(clean, in.Noise, signal, noise)
-	return diffusion.LossPerExample(Denoise(m, s, noisy, in.T, in.Class), StopGradient(target), draws)
+	target := StopGradient(m.Scheduler.Prediction.Target(clean, in.Noise, signal, noise))
+	output := Denoise(m, s, noisy, in.T, in.Class)
+	if in.Weights != nil { // w·(o-x)² = (√w·o - √w·x)².
+		root := rootWeights(in, schedule)
+		output, target = Mul(root, output), Mul(root, target)
+	}
+	return diffusion.LossPerExample(output, target, draws)
+}
+
+// rootWeights returns the square root of each row's weight, [rows, 1, 1, 1].
+func rootWeights(in LossInputs, schedule *diffusion.Schedule) *Node {
+	if len(in.Weights) != schedule.Steps() {
+		panic(fmt.Errorf("pipeline: loss has %d weights, want one for each of %d timesteps", len(in.Weights), schedule.Steps()))
+	}
+	table := make([][]float32, len(in.Weights))
+	for t, w := range in.Weights {
+		table[t] = []float32{float32(math.Sqrt(w))}
+	}
+	return Reshape(Gather(Const(in.T.Graph(), table), ExpandAxes(in.T, -1)), -1, 1, 1, 1)
 }
 
 // UNetInputs sorts graph inputs into those of a UNet: sample, timesteps, then

@@ -11,6 +11,7 @@ import (
 
 	"github.com/scumble-dp/scumble/autoencoder"
 	"github.com/scumble-dp/scumble/dataset/glyphs"
+	"github.com/scumble-dp/scumble/dataset/shapes"
 	"github.com/scumble-dp/scumble/diffusion"
 	"github.com/scumble-dp/scumble/textencoder"
 	"github.com/scumble-dp/scumble/tokenizer"
@@ -51,13 +52,42 @@ type Config struct {
 	HalfPrecision bool `yaml:"half_precision" json:"half_precision,omitempty"`
 }
 
-// Images are rendered characters.
+// Renderer names what draws the public images.
+type Renderer string
+
+const (
+	Glyphs Renderer = "glyphs" // Characters, package dataset/glyphs.
+	Shapes Renderer = "shapes" // Silhouettes, shapes and textures, package dataset/shapes.
+)
+
+// Images are rendered, of characters unless Renderer says otherwise.
 type Images struct {
-	Size       int      `yaml:"size" json:"size"`         // Pixels. Zero means 28.
-	Channels   int      `yaml:"channels" json:"channels"` // 1 or 3. Zero means 1.
-	DigitShare float64  `yaml:"digit_share" json:"digit_share"`
+	Renderer Renderer `yaml:"renderer" json:"renderer,omitempty"` // Empty means Glyphs.
+	Size     int      `yaml:"size" json:"size"`                   // Pixels. Zero means 28.
+	Channels int      `yaml:"channels" json:"channels"`           // 1 or 3. Zero means 1.
+
+	DigitShare float64  `yaml:"digit_share" json:"digit_share"` // Of glyphs, as the two below.
 	PenShare   float64  `yaml:"pen_share" json:"pen_share"`
 	FontDirs   []string `yaml:"font_dirs" json:"font_dirs,omitempty"`
+
+	GarmentShare float64  `yaml:"garment_share" json:"garment_share,omitempty"` // Of shapes, as the one below.
+	Classes      []string `yaml:"classes" json:"classes,omitempty"`
+}
+
+func (im *Images) validate() error {
+	switch im.Renderer {
+	case "", Glyphs:
+		if im.GarmentShare != 0 || im.Classes != nil {
+			return fmt.Errorf("pretrain config: images: garment_share and classes go with renderer: shapes")
+		}
+	case Shapes:
+		if im.DigitShare != 0 || im.PenShare != 0 || im.FontDirs != nil {
+			return fmt.Errorf("pretrain config: images: digit_share, pen_share and font_dirs go with renderer: glyphs")
+		}
+	default:
+		return fmt.Errorf("pretrain config: images: renderer is %q, want glyphs or shapes", im.Renderer)
+	}
+	return nil
 }
 
 // Autoencoder of a latent model.
@@ -100,6 +130,11 @@ func (c *Config) validate() error {
 		return fmt.Errorf("pretrain config: text_encoder and class_embedder are set, want one of them")
 	case len(c.Denoiser) == 0:
 		return fmt.Errorf("pretrain config: denoiser has no steps")
+	case c.TextEncoder != nil && c.Images.Renderer == Shapes:
+		return fmt.Errorf("pretrain config: text_encoder is set, but shapes have no captions; use renderer: glyphs")
+	}
+	if err := c.Images.validate(); err != nil {
+		return err
 	}
 	if a := c.Autoencoder; a != nil {
 		if err := a.validate("pretrain config: autoencoder"); err != nil {
@@ -123,6 +158,11 @@ func (c *Config) validate() error {
 func (c *Config) glyphs() glyphs.Options {
 	return glyphs.Options{Size: c.Images.Size, Channels: c.Images.Channels, Seed: c.Seed,
 		DigitShare: c.Images.DigitShare, PenShare: c.Images.PenShare, FontDirs: c.Images.FontDirs}
+}
+
+func (c *Config) shapes() shapes.Options {
+	return shapes.Options{Size: c.Images.Size, Channels: c.Images.Channels, Seed: c.Seed,
+		GarmentShare: c.Images.GarmentShare, Classes: c.Images.Classes}
 }
 
 func parseVia[T any](what string, keys map[string]any, parse func([]byte) (*T, error)) (*T, error) {

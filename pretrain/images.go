@@ -1,19 +1,29 @@
 package pretrain
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/scumble-dp/scumble/dataset/glyphs"
+	"github.com/scumble-dp/scumble/dataset/shapes"
 )
+
+// renderer draws public images by number.
+type renderer interface {
+	Classes() []string
+	ImageSize() int
+	DrawInto(i int, pixels []byte) (label int)
+}
 
 // images is an endless stream of public images: image i depends only on the
 // seed and i.
 type images struct {
-	renderer *glyphs.Renderer
+	renderer renderer
 	size     int
 	channels int
+	source   string // What a model's files say of them.
 
-	captioned bool // The images are drawn as their captions say.
+	captioned *glyphs.Renderer // If not nil, the images are drawn as their captions say.
 }
 
 // condition is what a denoiser is told of an image.
@@ -22,19 +32,25 @@ type condition struct {
 	caption string // "" where images have none.
 }
 
-func newImages(o glyphs.Options) (*images, error) {
-	r, err := glyphs.NewRenderer(o)
+func newImages(c *Config) (*images, error) {
+	im := &images{size: cmp.Or(c.Images.Size, 28), channels: cmp.Or(c.Images.Channels, 1)}
+	if c.Images.Renderer == Shapes {
+		r, err := shapes.NewRenderer(c.shapes())
+		if err != nil {
+			return nil, fmt.Errorf("prepare images of shapes: %w", err)
+		}
+		im.renderer, im.source = r, "silhouettes and shapes rendered by scumble data shapes"
+		return im, nil
+	}
+	r, err := glyphs.NewRenderer(c.glyphs())
 	if err != nil {
 		return nil, fmt.Errorf("prepare glyph images: %w", err)
 	}
-	size, channels := o.Size, o.Channels
-	if size == 0 {
-		size = 28
+	im.renderer, im.source = r, "characters rendered by scumble data glyphs"
+	if c.TextEncoder != nil {
+		im.captioned = r
 	}
-	if channels == 0 {
-		channels = 1
-	}
-	return &images{renderer: r, size: size, channels: channels}, nil
+	return im, nil
 }
 
 // draw returns image i as values in [-1, 1] on a padded canvas, appended to
@@ -42,8 +58,8 @@ func newImages(o glyphs.Options) (*images, error) {
 func (im *images) draw(dst []float32, i, padded int) ([]float32, condition) {
 	pixels := make([]byte, im.renderer.ImageSize())
 	var c condition
-	if im.captioned {
-		c.label, c.caption = im.renderer.DrawCaptioned(i, pixels)
+	if im.captioned != nil {
+		c.label, c.caption = im.captioned.DrawCaptioned(i, pixels)
 	} else {
 		c.label = im.renderer.DrawInto(i, pixels)
 	}

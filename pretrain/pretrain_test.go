@@ -83,6 +83,9 @@ func TestConfigRefusals(t *testing.T) {
 		"both kinds":  {"class_embedder: 8", "class_embedder: 8\npixel_unshuffle: 4", "exactly one"},
 		"no steps":    {"steps: 60", "steps: 0", "steps is 0"},
 		"drop":        {"label_drop: 0.1", "label_drop: 2", "label_drop is 2"},
+		"renderer":    {"channels: 1}", "channels: 1, renderer: shape}", "want glyphs or shapes"},
+		"not glyphs'": {"channels: 1}", "channels: 1, garment_share: 0.5}", "go with renderer: shapes"},
+		"not shapes'": {"channels: 1}", "channels: 1, renderer: shapes, pen_share: 0.5}", "go with renderer: glyphs"},
 		"no denoiser": {"denoiser: [{steps: 30, batch_size: 8, learning_rate: 5.0e-3, label_drop: 0.1}]", "", "no steps"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -94,9 +97,32 @@ func TestConfigRefusals(t *testing.T) {
 	}
 }
 
+// Shapes train as glyphs do, with their own classes, and the model says so; a
+// model of texts needs captions, which they lack.
+func TestShapesAreImagesToo(t *testing.T) {
+	text := strings.Replace(tinyLatent, "channels: 1}", "channels: 1, renderer: shapes, garment_share: 0.5, classes: [bag, star]}", 1)
+	c, err := ParseConfig([]byte(strings.NewReplacer("steps: 60", "steps: 2", "steps: 30", "steps: 2").Replace(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := Run(context.Background(), backendtest.Open(t, "go"), c, Options{Lowering: nn.Patches})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(m.Classes, []string{"bag", "star"}) || !strings.Contains(m.Info["public_data"], "data shapes") {
+		t.Errorf("classes are %v and public data %q, want those of the shapes", m.Classes, m.Info["public_data"])
+	}
+	c.ClassEmbedder, c.TextEncoder = 0, map[string]any{"hidden_size": 8}
+	if err := c.validate(); err == nil || !strings.Contains(err.Error(), "no captions") {
+		t.Errorf("error is %v, want one about captions", err)
+	}
+}
+
 // The recipes of the repository parse, and describe models that fit together.
 func TestRecipesAreWhole(t *testing.T) {
 	files, err := filepath.Glob("../recipes/glyphs-*.yaml")
+	more, _ := filepath.Glob("../recipes/shapes-*.yaml")
+	files = append(files, more...)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("recipes: %v, %v", files, err)
 	}

@@ -30,7 +30,7 @@ type Options struct {
 // Run trains the base model of a recipe on public images.
 func Run(ctx context.Context, backend compute.Backend, c *Config, o Options) (*checkpoint.Model, error) {
 	r := &runtime{backend: backend, lowering: o.Lowering, workers: max(1, o.Workers), report: o.Report}
-	im, err := newImages(c.glyphs())
+	im, err := newImages(c)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, o Options) (*c
 		if m.TextEncoder, m.Tokenizer, err = c.text(m.Classes); err != nil {
 			return nil, err
 		}
-		m.Classes, im.captioned = nil, true
+		m.Classes = nil
 	}
 	if c.Autoencoder != nil {
 		if m.Autoencoder, err = c.Autoencoder.config(); err != nil {
@@ -95,7 +95,7 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, o Options) (*c
 	if err != nil {
 		return nil, err
 	}
-	m.Info = map[string]string{"recipe": string(recipe), "public_data": "characters rendered by scumble data glyphs"}
+	m.Info = map[string]string{"recipe": string(recipe), "public_data": im.source}
 	return m, nil
 }
 

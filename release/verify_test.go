@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/scumble-dp/scumble/accountant"
+	"github.com/scumble-dp/scumble/internal/parsebound"
 	"github.com/scumble-dp/scumble/internal/releasetest"
 	"github.com/scumble-dp/scumble/release"
 	"github.com/scumble-dp/scumble/report"
@@ -297,7 +298,9 @@ func FuzzParseManifest(f *testing.F) {
 	f.Add(releasetest.Get(f, dir, release.ManifestFile))
 	f.Add([]byte(`{"format": "scumble-manifest/1", "kind": "release", "files": [{"path": "../x"}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := release.ParseManifest(data)
+		var m *release.Manifest
+		var err error
+		parsebound.Check(t, len(data), func() { m, err = release.ParseManifest(data) })
 		if err != nil {
 			return
 		}

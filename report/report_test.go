@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/scumble-dp/scumble/accountant"
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 // failer is what tests of testing and of rapid have in common.
@@ -466,7 +467,9 @@ func FuzzReadStatement(f *testing.F) {
 	f.Add(data)
 	f.Add([]byte(`{"format":"scumble-statement/1","guaranteed":false,"unmet":["x"]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := ReadStatement(bytes.NewReader(data))
+		var s *Statement
+		var err error
+		parsebound.Check(t, len(data), func() { s, err = ReadStatement(bytes.NewReader(data)) })
 		if err != nil {
 			return
 		}

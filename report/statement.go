@@ -134,7 +134,7 @@ func (r *Run) Statement() *Statement {
 		Setting: Setting{
 			Model:     "Central: the holder of the private data runs the mechanism and is trusted; everybody else is not.",
 			Adversary: fmt.Sprintf("Knows everything released, this software, and all private data but one %s; has unlimited time and computers.", c.unit()),
-			Released:  "The final weights and what is computed from them. The accounting covers every noisy update on the way as well.",
+			Released:  "The final weights, the noisy answers that the ledger lists, and what is computed from them. The accounting covers every noisy update on the way as well.",
 			Accesses: "The ledger lists every computation on the private data whose result was used, with the noise it got. " +
 				"Sampling of images, choice of samples, this statement and the report read the released model, public inputs and those results only.",
 			Unit:        c.unit(),

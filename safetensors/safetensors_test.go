@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 // TestReference reads a file of the reference implementation (see
@@ -301,7 +303,9 @@ func FuzzFile(f *testing.F) {
 	f.Add(build(`{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,8]}}`, 8))
 	f.Add(build(`{"a":{"dtype":"BOOL","shape":[1,1],"data_offsets":[0,1]}}  `, 1))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := newFile(bytes.NewReader(data), int64(len(data)))
+		var file *File
+		var err error
+		parsebound.Check(t, len(data), func() { file, err = newFile(bytes.NewReader(data), int64(len(data))) })
 		if err != nil {
 			if !errors.Is(err, ErrBroken) {
 				t.Fatalf("error of a broken file is not ErrBroken: %v", err)

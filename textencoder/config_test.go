@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 func TestConfigKeepsEveryKey(t *testing.T) {
@@ -91,7 +93,9 @@ func FuzzParseConfig(f *testing.F) {
 	}
 	f.Add([]byte(`{"architectures": ["CLIPTextModel"], "eos_token_id": 2}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := ParseConfig(data)
+		var c *Config
+		var err error
+		parsebound.Check(t, len(data), func() { c, err = ParseConfig(data) })
 		if err != nil {
 			return
 		}

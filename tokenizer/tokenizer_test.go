@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 // recording is what transformers made of awkward strings (testdata/record.py).
@@ -199,13 +201,19 @@ func TestRefuses(t *testing.T) {
 // what it read encodes.
 func fuzzParse(f *testing.F, from, file string) {
 	files := open(f, from).Files()
-	f.Add(files[file])
+	f.Add(bytes.Clone(files[file]))
 	f.Add([]byte("{}"))
 	f.Add([]byte("#version\na b\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		some := open(t, from).Files()
+		some := maps.Clone(files)
 		some[file] = data
-		tok, err := Parse(some)
+		size := 0
+		for _, content := range some {
+			size += len(content)
+		}
+		var tok *Tokenizer
+		var err error
+		parsebound.Check(t, size, func() { tok, err = Parse(some) })
 		if err != nil {
 			return
 		}

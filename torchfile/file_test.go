@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/scumble-dp/scumble/internal/parsebound"
 	"github.com/scumble-dp/scumble/safetensors"
 )
 
@@ -220,7 +221,9 @@ func FuzzUnpickle(f *testing.F) {
 	f.Add(start().text("os").text("system").op("\x93)R.").Bytes())
 	f.Add(start().op("}q\x00(").text("x").op("h\x00N\x88G????????]K\x01aK\x02Ka\x86C\x01au.").Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		root, err := unpickle(data)
+		var root any
+		var err error
+		parsebound.Check(t, len(data), func() { root, err = unpickle(data) })
 		if err != nil {
 			return
 		}
@@ -240,7 +243,9 @@ func FuzzOpen(f *testing.F) {
 	program := start().op("}(").text("a").tensor("HalfStorage", 2, 0, []int{2}, []int{1}).op("u.")
 	f.Add(archive(f, zip.Store, map[string][]byte{"data.pkl": program.Bytes(), "data/0": {1, 2, 3, 4}, "byteorder": []byte("big")}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := open(data)
+		var file *File
+		var err error
+		parsebound.Check(t, len(data), func() { file, err = open(data) })
 		if err != nil {
 			return
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/scumble-dp/scumble/internal/backendtest"
+	"github.com/scumble-dp/scumble/internal/parsebound"
 )
 
 // configFiles are the configurations below testdata.
@@ -290,7 +291,9 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(`{"_class_name": "UNet2DModel", "attention_head_dim": null, "x": 1e999}`))
 	f.Add([]byte(`{"cross_attention_dim": [8, 8, 8, 8], "block_out_channels": [32, 32, 32, 32]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		c, err := ParseConfig(raw)
+		var c *Config
+		var err error
+		parsebound.Check(t, len(raw), func() { c, err = ParseConfig(raw) })
 		if err != nil {
 			return
 		}

@@ -186,7 +186,7 @@ func (f *canaryFlags) images(ctx context.Context, s *session, config *finetune.C
 	}
 	classes := config.Data.Classes
 	if classes == nil {
-		if classes, err = dataset.ClassNames(config.Data.Path); err != nil {
+		if classes, err = dataset.ClassNamesOf(config.Data.Path, config.Data.Options(0, 0, nil)); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -71,7 +71,7 @@ func (f *privateFlags) open(c *cobra.Command, run string) (*privateAudit, error)
 	if data == "" {
 		data = config.Data.Path
 	}
-	o := dataset.Options{Size: r.Plan.Size, Channels: r.Plan.Channels, Classes: r.Plan.Classes, Labels: config.Data.Labels}
+	o := config.Data.Options(r.Plan.Size, r.Plan.Channels, r.Plan.Classes)
 	if p.training, err = dataset.Open(data, o); err != nil {
 		if f.session.json {
 			err = conceal(err, data, r.Plan)

@@ -22,14 +22,14 @@ backends and versions compare. It opens no data.`,
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newBenchStep())
+	c.AddCommand(newBenchStep(), newBenchSample())
 	return c
 }
 
 func newBenchStep() *cobra.Command {
 	var flags sessionFlags
 	var o bench.StepOptions
-	var set, engine, compute string
+	var set, engine, compute, precision string
 	c := &cobra.Command{
 		Use:   "step",
 		Short: "Time a private training step beside an ordinary one",
@@ -38,7 +38,9 @@ the whole model, alternately, in one process: everything from the noising of the
 images to the optimizer's update. Seconds are medians over the rounds.
 
 Workloads: pixel is a UNet of 6.8 million parameters on 32x32 images, latent one
-of 24.5 million on 8x8x4 latents. Trainable sets: full, attention (modules and
+of 24.5 million on 8x8x4 latents. celebahq-vq-f4, ldm-text2img, sd15 and sd21 have
+the geometry of published models of 256x256 images at full size, with random
+weights: they need gigabytes, so ask for --private-only and a small batch. Trainable sets: full, attention (modules and
 class embedding), lora and loda (rank 4), none (the ordinary step alone).
 
 The figure of memory is that of the whole process: --private-only leaves the
@@ -46,7 +48,7 @@ ordinary step out, and an --engine that is named the trials of auto.`,
 		Example: "  scumble bench step --workload latent --trainable attention --batch 256 --json",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			o.Set, o.Engine, o.Compute = bench.Set(set), dpsgd.Method(engine), nn.Precision(compute)
+			o.Set, o.Engine, o.Compute, o.BasePrecision = bench.Set(set), dpsgd.Method(engine), nn.Precision(compute), nn.Precision(precision)
 			if err := checkBench(&o); err != nil {
 				return misuse(err)
 			}
@@ -76,13 +78,15 @@ ordinary step out, and an --engine that is named the trials of auto.`,
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	f.StringVar(&o.Workload, "workload", bench.Latent, "`NAME`: pixel or latent")
+	f.StringVar(&o.Workload, "workload", bench.Latent, "`NAME`: pixel, latent, celebahq-vq-f4, ldm-text2img, sd15 or sd21")
 	f.StringVar(&set, "trainable", string(bench.Attention), "what trains, a `SET`: full, attention, lora, loda or none")
 	f.IntVar(&o.Batch, "batch", 64, "`EXAMPLES` of a step")
 	f.IntVar(&o.Multiplicity, "multiplicity", 1, "`DRAWS` of noise and timestep per example")
 	f.IntVar(&o.Rounds, "rounds", 3, "timed steps of each kind, a `COUNT`")
 	f.StringVar(&engine, "engine", string(dpsgd.Auto), "how to clip, a `METHOD`: book-keeping, loop, or auto for the faster one")
 	f.StringVar(&compute, "compute", string(nn.Float32), "`PRECISION` of the private step's dense products: float32 or bfloat16")
+	f.StringVar(&precision, "base-precision", string(nn.Float32), "`PRECISION` that weights which do not train are kept in: float32 or bfloat16")
+	f.BoolVar(&o.FreezeEmbedder, "freeze-embedder", false, "leave the conditioning embedder of a published model frozen")
 	f.IntVar(&o.PhysicalBatch, "physical-batch", 0, "`EXAMPLES` per call, or the next divisor of the batch below; 0 is 64 draws")
 	f.BoolVar(&o.PrivateOnly, "private-only", false, "leave the ordinary step out: for the memory of the private one")
 	flags.add(c)
@@ -93,8 +97,8 @@ ordinary step out, and an --engine that is named the trials of auto.`,
 // opened.
 func checkBench(o *bench.StepOptions) error {
 	switch {
-	case !slices.Contains(bench.Workloads, o.Workload):
-		return fmt.Errorf("--workload is %q, want %s", o.Workload, strings.Join(bench.Workloads, " or "))
+	case !slices.Contains(bench.Workloads, o.Workload) && !slices.Contains(bench.PublishedModels, o.Workload):
+		return fmt.Errorf("--workload is %q, want one of %s", o.Workload, strings.Join(append(slices.Clone(bench.Workloads), bench.PublishedModels...), ", "))
 	case !slices.Contains(bench.Sets, o.Set):
 		return fmt.Errorf("--trainable is %q, want one of %v", o.Set, bench.Sets)
 	}

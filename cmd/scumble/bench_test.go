@@ -31,7 +31,7 @@ func TestBenchStepJSON(t *testing.T) {
 // Flags that are wrong exit 2 and are named, before a backend is opened.
 func TestBenchStepMisuse(t *testing.T) {
 	for args, want := range map[string]string{
-		"--workload voxel":                `--workload is "voxel", want pixel or latent`,
+		"--workload voxel":                `--workload is "voxel", want one of pixel, latent, celebahq-vq-f4, `,
 		"--trainable most":                `--trainable is "most"`,
 		"--batch 0":                       "batch is 0",
 		"--trainable none --private-only": "has no private step",

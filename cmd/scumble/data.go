@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,17 +19,21 @@ func newData() *cobra.Command {
 		Use:   "data",
 		Short: "Make, check, convert and look at data sets",
 		Long: `data handles sets of labelled square images, in one of two forms, or with captions
-(metadata.jsonl beside the images):
+(metadata.jsonl beside the images, or Parquet):
 
   folder   one folder for each class: CLASS/NAME.png (or jpg, gif, bmp, webp)
   idx      the files of MNIST: train-images-idx3-ubyte[.gz] and its labels
 
-Sizes are 28 to 64 pixels, channels 1 (grey) or 3 (colour), classes 2 to 100.`,
+and reads published sets as they are distributed: mnist, fashion-mnist, emnist,
+cifar10, cifar100, svhn, celeba, celeba-hq, camelyon17, medmnist (docs/data.md).
+fashion-mnist as a path is Debian's package dataset-fashion-mnist.
+
+Sizes are 28 to 256 pixels, channels 1 (grey) or 3 (colour), classes 2 to 100.`,
 		Example: "  scumble data check photos --size 28 --channels 1",
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newDataGlyphs(), newDataCheck(), newDataConvert(), newDataSheet())
+	c.AddCommand(newDataGlyphs(), newDataShapes(), newDataCheck(), newDataConvert(), newDataSheet())
 	return c
 }
 
@@ -39,17 +42,24 @@ type reading struct {
 	size, channels int
 	split, labels  string
 	classes        []string
+	format         string
+	attribute      string
+	anyChecksum    bool
 }
 
 func (r *reading) addSplit(c *cobra.Command) {
-	c.Flags().StringVar(&r.split, "split", string(dataset.Train), "which `PART` of a folder of IDX files: train or test")
+	c.Flags().StringVar(&r.split, "split", string(dataset.Train), "which `PART` of files that tell one: train or test")
 	c.Flags().StringVar(&r.labels, "labels", "", "IDX `FILE` of the labels, if not beside the images")
+	c.Flags().StringVar(&r.format, "format", "", "`NAME` of the format that the files must have (default: what is there)")
+	c.Flags().StringVar(&r.attribute, "attribute", "", "`NAME` that the format leaves open, such as CelebA's Smiling or EMNIST's balanced")
+	c.Flags().BoolVar(&r.anyChecksum, "any-checksum", false, "take files that differ from those published under their names")
 }
 
 // options checks the flags, so that what the reader refuses is the data.
 func (r *reading) options() (dataset.Options, error) {
 	o := dataset.Options{
 		Size: r.size, Channels: r.channels, Split: dataset.Split(r.split), Labels: r.labels, Classes: r.classes,
+		Format: dataset.Format(r.format), Attribute: r.attribute, AnyChecksum: r.anyChecksum,
 	}
 	if o.Size != 0 && (o.Size < dataset.MinSize || o.Size > dataset.MaxSize) {
 		return o, misuse(fmt.Errorf("--size is %d, want %d to %d pixels", o.Size, dataset.MinSize, dataset.MaxSize))
@@ -60,32 +70,31 @@ func (r *reading) options() (dataset.Options, error) {
 	if o.Split != dataset.Train && o.Split != dataset.Test {
 		return o, misuse(fmt.Errorf("--split is %q, want train or test", r.split))
 	}
+	if o.Format != "" && !slices.Contains(dataset.Formats(), o.Format) {
+		return o, misuse(fmt.Errorf("--format is %q, want one of %v", r.format, dataset.Formats()))
+	}
 	if n := len(o.Classes); n != 0 && (n < dataset.MinClasses || n > dataset.MaxClasses) {
 		return o, misuse(fmt.Errorf("--classes has %d names, want %d to %d", n, dataset.MinClasses, dataset.MaxClasses))
 	}
 	return o, nil
 }
 
-// formOf returns "folder" or "idx", going by the names alone.
-func formOf(path string) string {
-	info, err := os.Stat(path)
-	if err != nil || !info.IsDir() {
-		return "idx"
+// formOf returns the name of the format, going by the names of files alone.
+func formOf(path string, asked string) string {
+	if asked != "" {
+		return asked
 	}
-	entries, err := os.ReadDir(path)
-	if err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool {
-		name := strings.TrimSuffix(e.Name(), ".gz")
-		return !e.IsDir() && strings.HasSuffix(name, "-ubyte")
-	}) {
-		return "idx"
+	format, _, err := dataset.Detect(path)
+	if err != nil {
+		return string(dataset.IDXFormat) // Open gives the error.
 	}
-	return "folder"
+	return string(format)
 }
 
 // setFacts describes a data set on standard output.
 type setFacts struct {
 	Path     string   `json:"path"`
-	Form     string   `json:"form"` // "folder" or "idx".
+	Form     string   `json:"form"` // One of dataset.Formats.
 	Images   int      `json:"images"`
 	Size     int      `json:"size"` // Pixels.
 	Channels int      `json:"channels"`
@@ -160,7 +169,7 @@ terminal. A config may hold only what you decide to make public.`,
 			if err != nil {
 				return err
 			}
-			facts := factsOf(args[0], formOf(args[0]), set)
+			facts := factsOf(args[0], formOf(args[0], string(o.Format)), set)
 			if asJSON {
 				err = printJSON(c, facts)
 			} else {
@@ -172,7 +181,7 @@ terminal. A config may hold only what you decide to make public.`,
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	f.IntVar(&r.size, "size", 0, "height and width that images must have, in `PIXELS`, 28 to 64 (default that of the first image)")
+	f.IntVar(&r.size, "size", 0, "height and width that images must have, in `PIXELS`, 28 to 256 (default that of the first image)")
 	f.IntVar(&r.channels, "channels", 0, "`COUNT` of channels, 1 (grey) or 3 (colour); others are converted (default that of the first image)")
 	r.addSplit(c)
 	f.StringVar(&config, "config", "", "check as scumble finetune `CONFIG` would")
@@ -190,8 +199,7 @@ func optionsOf(path string) (dataset.Options, error) {
 	if err != nil {
 		return dataset.Options{}, err
 	}
-	return dataset.Options{Size: cmp.Or(c.Data.Size, base.Size), Channels: cmp.Or(c.Data.Channels, base.Channels),
-		Classes: c.Data.Classes, Labels: c.Data.Labels}, nil
+	return c.Data.Options(cmp.Or(c.Data.Size, base.Size), cmp.Or(c.Data.Channels, base.Channels), c.Data.Classes), nil
 }
 
 func newDataConvert() *cobra.Command {
@@ -202,7 +210,7 @@ func newDataConvert() *cobra.Command {
 		Use:   "convert IN OUT",
 		Short: "Convert IDX files to a folder of images, or back",
 		Long: `convert reads the data set IN and writes OUT in the other form: class folders of
-PNG images from IDX files, IDX files from class folders. IDX knows classes by
+PNG images from IDX files and all other formats, IDX files from class folders. IDX knows classes by
 number only; the names are printed in the order of the numbers, and --classes
 gives them back. --to captions writes white characters on black as a folder with
 metadata.jsonl, in which each has a caption that says what is seen, such as "a
@@ -218,9 +226,11 @@ OUT is not more open to other users of the machine than IN.`,
 				return err
 			}
 			o.AllowEmpty = true
-			from := formOf(in)
 			if to == "" {
-				to = map[string]string{"folder": "idx", "idx": "folder"}[from]
+				to = "folder"
+				if formOf(in, r.format) == "folder" {
+					to = "idx"
+				}
 			}
 			if to != "folder" && to != "idx" && to != "captions" {
 				return misuse(fmt.Errorf("--to is %q, want folder, idx or captions", to))
@@ -263,9 +273,10 @@ OUT is not more open to other users of the machine than IN.`,
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	f.StringVar(&to, "to", "", "`FORM` of OUT: folder or idx (default the one that IN is not), or captions")
+	f.StringVar(&to, "to", "", "`FORM` of OUT: folder or idx (default folder, of a folder idx), or captions")
 	f.StringSliceVar(&r.classes, "classes", nil, "`NAMES` of the classes of IDX files, in the order of the numbers: cat,dog,owl")
 	f.IntVar(&r.channels, "channels", 0, "`COUNT` of channels, 1 (grey) or 3 (colour); others are converted (default that of the first image)")
+	f.IntVar(&r.size, "size", 0, "height and width in `PIXELS` of images that the format has resized (default that of the format)")
 	r.addSplit(c)
 	f.BoolVar(&force, "force", false, "replace OUT if it is a data set")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")

@@ -35,6 +35,10 @@ type evaluating struct {
 	benchmark         eval.Protocol
 	nets              string
 	paid              paidFlags
+	labelOf           []string
+	rules             *labelRules // Of --label-of; nil for none.
+	chosen            bool        // --classifiers was given.
+	note              string      // Of what was left away.
 }
 
 func newEval() *cobra.Command {
@@ -55,6 +59,8 @@ cnn, mlp, logistic, wrn, resnet and resnext by steps; knn, nearest-mean and lda 
 
 SYNTHETIC and REAL are folders of class folders, or IDX files. They may also be
 two .npy or .npz files of features, or REAL a .npz of "mu" and "sigma" for fid.
+Images with captions (metadata.jsonl, Parquet) have all metrics, and accuracy where
+--label-of says which words of a caption mean which class.
 
 --features takes the small network that scumble carries (glyphs), which is for 28
 to 64 pixels and fits characters best, or a safetensors or ONNX file of the Inception
@@ -72,7 +78,10 @@ privacy.reserve of the config kept back; exit code 4 says that there is too litt
 		Example: `  scumble eval runs/clinic --reference clinic-test --classifiers cnn,knn --seeds 3
   scumble eval runs/clinic --paid histogram --paid-noise 20`,
 		Args: arguments(cobra.ExactArgs(1)),
-		RunE: func(c *cobra.Command, args []string) error { return e.run(c, args[0]) },
+		RunE: func(c *cobra.Command, args []string) error {
+			e.chosen = c.Flags().Changed("classifiers")
+			return e.run(c, args[0])
+		},
 	}
 	f := c.Flags()
 	f.SortFlags = false
@@ -83,6 +92,7 @@ privacy.reserve of the config kept back; exit code 4 says that there is too litt
 	f.StringSliceVar(&e.classifiers, "classifiers", []string{"cnn"}, "`NAMES` of classifiers, or all, or none")
 	f.StringVar(&e.wrn, "wrn", "10-1", "`DEPTH-WIDTH` of classifier wrn; DPImageBench's is 40-4")
 	f.StringArrayVar(&e.subgroups, "subgroup", nil, "`NAME=PATH` of reference images to score by themselves too; may be repeated")
+	f.StringSliceVar(&e.labelOf, "label-of", nil, "`CLASS=WORDS` that captions of a class have in them, such as 7=seven; commas between several")
 	f.IntVar(&e.seeds, "seeds", 1, "`COUNT` of times that each classifier is trained")
 	f.Uint64Var(&e.seed, "seed", 1, "`NUMBER` that decides the classifiers' starts and batches; the first of --seeds")
 	f.StringVar(&e.features, "features", "glyphs", "what gives features: glyphs, or the `FILE` (safetensors, ONNX) of Inception v3")
@@ -178,6 +188,9 @@ func (e *evaluating) check(path string) error {
 		return err
 	}
 	if err := e.checkNetworks(); err != nil {
+		return err
+	}
+	if e.rules, err = parseLabelRules(e.labelOf); err != nil {
 		return err
 	}
 	if err := e.paid.check(e); err != nil {
@@ -286,18 +299,35 @@ func (e *evaluating) compareImages(c *cobra.Command, path string) (*evaluation, 
 	if err != nil {
 		return nil, err
 	}
+	if train.Captions != nil && e.rules != nil {
+		if err := e.rules.apply(train, path, true); err != nil {
+			return nil, err
+		}
+	}
 	like := dataset.Options{Size: train.Height, Channels: train.Channels, Classes: train.Classes, AllowEmpty: true, Labels: e.labels, Split: dataset.Test}
 	test, err := dataset.Open(e.reference, like)
 	if err != nil {
 		return nil, err
 	}
+	same, err := e.match(train, test, e.reference)
+	if err == nil && !same && (len(e.classifiers) > 0 || e.protocol != "") {
+		err = e.unlabelled(test)
+	}
+	if err != nil {
+		return nil, err
+	}
 	var subgroups []eval.Subgroup
 	for _, g := range e.subgroups {
-		name, path, _ := strings.Cut(g, "=")
+		name, pathOf, _ := strings.Cut(g, "=")
 		like.Labels = ""
-		set, err := dataset.Open(path, like)
+		set, err := dataset.Open(pathOf, like)
 		if err != nil {
 			return nil, fmt.Errorf("subgroup %q: %w", name, err)
+		}
+		if ok, err := e.match(train, set, pathOf); err != nil {
+			return nil, fmt.Errorf("subgroup %q: %w", name, err)
+		} else if !ok && len(e.classifiers) > 0 {
+			return nil, misuse(fmt.Errorf("subgroup %q has no classes to score; --label-of CLASS=WORDS says which captions show which", name))
 		}
 		subgroups = append(subgroups, eval.Subgroup{Name: name, Images: set})
 	}
@@ -311,6 +341,9 @@ func (e *evaluating) compareImages(c *cobra.Command, path string) (*evaluation, 
 		if out.Fidelity, err = e.fidelity(c.Context(), s, train, test); err != nil {
 			return nil, err
 		}
+	}
+	if e.note != "" {
+		out.Notes = append(out.Notes, e.note)
 	}
 	if len(e.classifiers) > 0 || e.protocol != "" {
 		out.Classes, out.Tests, out.Training = train.Classes, test.Len(), train.Len()

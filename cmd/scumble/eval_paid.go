@@ -78,6 +78,8 @@ func (p *paidFlags) check(e *evaluating) error {
 		return misuse(fmt.Errorf("--paid is %q, want accuracy or histogram", p.kind))
 	case !(p.noise > 0) || math.IsInf(p.noise, 1): // !(x > 0) also catches NaN.
 		return misuse(fmt.Errorf("--paid-noise is %g, want the standard deviation of the noise in images, above 0: there is no default, as it decides what the figure costs", p.noise))
+	case len(e.labelOf) > 0:
+		return misuse(errors.New("--paid is about the run's own classes; --label-of is not for it"))
 	case e.public:
 		return misuse(errors.New("--paid is about private images, and --reference-public says that they are not; leave one away"))
 	case e.protocol != "" || len(e.subgroups) > 0:

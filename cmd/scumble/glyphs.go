@@ -89,7 +89,7 @@ same flags draw the same images; fonts of --font-dir are part of that.`,
 	f.StringVar(&out, "out", "", "`DIR` to write; required")
 	f.IntVar(&o.Count, "count", 0, "`IMAGES` to draw, 1 to 10000000; required")
 	f.Uint64Var(&o.Seed, "seed", 1, "whole `NUMBER` that chooses the images")
-	f.IntVar(&o.Size, "size", 28, "height and width in `PIXELS`, 28 to 64")
+	f.IntVar(&o.Size, "size", 28, "height and width in `PIXELS`, 28 to 256")
 	f.IntVar(&o.Channels, "channels", 1, "`COUNT` of channels, 1 (white on black) or 3 (random colours)")
 	f.BoolVar(&digitsOnly, "digits-only", false, "draw the ten digits, no letters")
 	f.Float64Var(&o.PenShare, "pen-share", 0, "`SHARE` of images that the pen draws, 0 to 1; fonts draw the rest (default 0.7, with --held 1)")

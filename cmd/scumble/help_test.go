@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write the golden files")
 // testdata/help/COMMAND_SUBCOMMAND.txt.
 var goldenHelp = []string{
 	"account", "calibrate", "ledger", "sign", "verify", "export",
-	"data", "data glyphs", "data check", "data convert", "data sheet",
+	"data", "data glyphs", "data shapes", "data check", "data convert", "data sheet",
 	"backend", "backend list", "backend install",
 	"doctor", "version", "parity", "import", "pull",
 }

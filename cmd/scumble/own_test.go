@@ -234,7 +234,7 @@ func TestOwnImagesThatCannotBeUsed(t *testing.T) {
 		{"cut idx", map[string][]byte{"train-images-idx3-ubyte.gz": zipped(idxFile([]int{4, 28, 28}, pixels))[:30], "train-labels-idx1-ubyte": idxFile([]int{4}, []byte{0, 1, 1, 0})}, ab, ownClaim, "", exitInvalid, "cannot read the"},
 		{"nothing there", nil, "", ownClaim, "", exitInvalid, "no such file or folder"},
 		{"colour asked of a grey base", folder("a/2.png", ok), ", channels: 3", ownClaim, "", exitInvalid, "choose a base model with 3"},
-		{"size of no kind", folder("a/2.png", ok), ", size: 65", ownClaim, "", exitInvalid, "data.size is 65 pixels, want 28 to 64"},
+		{"size of no kind", folder("a/2.png", ok), ", size: 257", ownClaim, "", exitInvalid, "data.size is 257 pixels, want 28 to 256"},
 		{"epsilon zero", folder("a/2.png", ok), "", "epsilon: 0, delta: 1.0e-3", "", exitInvalid, "privacy.epsilon is 0, want positive"},
 		{"epsilon negative", folder("a/2.png", ok), "", "epsilon: -1, delta: 1.0e-3", "", exitInvalid, "privacy.epsilon is -1, want positive"},
 		{"epsilon nan", folder("a/2.png", ok), "", "epsilon: .nan, delta: 1.0e-3", "", exitInvalid, "privacy.epsilon is NaN, want positive"},

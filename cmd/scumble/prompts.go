@@ -64,7 +64,7 @@ func (s *session) draw(ctx context.Context, what string, m *checkpoint.Model, la
 	}
 	start := time.Now()
 	return generate.Prompts(ctx, s.backend, m, m.Size, spreadPrompts(o), generate.Options{
-		Sampler: o.Sampler, Steps: o.Steps, Eta: o.Eta, GuidanceScale: o.GuidanceScale, Seed: seed,
+		Sampler: o.Sampler, Steps: o.Steps, Eta: o.Eta, Churn: o.Churn, GuidanceScale: o.GuidanceScale, Seed: seed,
 		Lowering: s.lowering, Adapter: branches, Workers: s.workers,
 		Report: func(done, total int) {
 			left := time.Since(start).Seconds() / float64(done) * float64(total-done)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -179,6 +180,9 @@ func fillClaim(run *report.Run, config *finetune.Config, r *results, record *acc
 		what := fmt.Sprintf("earlier run %s of ledger %s, epsilon %.4f alone", p.Run, p.Ledger, p.Epsilon)
 		addRows(run, record, p.ID(), what, p.Events)
 	}
+	for _, q := range finetune.Queries(record) {
+		addRows(run, record, q.ID, q.ID+": "+q.Note, q.Spent)
+	}
 	addRows(run, record, finetune.RunID, "DP-SGD steps", finetune.Own(record))
 	for _, f := range finetune.Figures(record) {
 		addRows(run, record, f.ID, finetune.FigureEntry(f.ID, f.Note), f.Spent)
@@ -232,6 +236,15 @@ func fillPictures(run *report.Run, dir string) error {
 	run.Grid = &report.Picture{PNG: buf.Bytes(), Covered: report.PostProcessing, RowLabels: rows,
 		Alt:     fmt.Sprintf("Synthetic images, one row for each of the %s %s.", kind, strings.Join(rows, ", ")),
 		Caption: "Synthetic images drawn from the released model; none is a private image."}
+	if set.Captions != nil { // Prompts are sentences: they stand under the picture.
+		run.Grid.Caption += " Public prompts, from the top:"
+		numbers := make([]string, len(rows))
+		for i, prompt := range rows {
+			numbers[i] = strconv.Itoa(i + 1)
+			run.Grid.Caption += fmt.Sprintf(" (%d) %q", i+1, prompt)
+		}
+		run.Grid.RowLabels = numbers
+	}
 	if run.Neighbors, err = nearestPublic(set, run.Base); err != nil {
 		return err
 	}

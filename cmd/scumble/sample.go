@@ -47,6 +47,9 @@ costs no privacy. An image depends on the seed and its number alone.`,
 				return misuse(fmt.Errorf("--sampler is %q, want one of %s", sampler, strings.Join(diffusion.SamplerNames(), ", ")))
 			}
 			o.Sampler = diffusion.SamplerName(sampler)
+			if err := (diffusion.Stochastic{Eta: o.Eta, Churn: o.Churn}).Check(o.Sampler); err != nil {
+				return misuse(err)
+			}
 			if _, err := os.Lstat(out); err == nil {
 				return invalid(fmt.Errorf("output %s exists; choose another", out))
 			}
@@ -94,9 +97,13 @@ costs no privacy. An image depends on the seed and its number alone.`,
 	c.Flags().StringVar(&classes, "classes", "", "`NAMES` of the classes to draw, separated by commas; default all")
 	c.Flags().StringArrayVar(&o.Prompts, "prompt", nil, "public `TEXT` that images should show; may be repeated, images are spread evenly")
 	c.Flags().StringVar(&o.NegativePrompt, "negative-prompt", "", "public `TEXT` that guidance leads away from; default no text")
-	c.Flags().StringVar(&sampler, "sampler", string(diffusion.UseDDIM), "`NAME`: ddim, ddpm, dpm++, euler, heun, the last three also with -karras, edm, or auto, the model's own")
+	c.Flags().StringVar(&sampler, "sampler", string(diffusion.UseDDIM), "`NAME`: ddim, ddpm, dpm++, euler, heun, the last three also with -karras, dpm++-3m, dpm++-sde, edm, or auto, the model's own")
 	c.Flags().IntVar(&o.Steps, "steps", 50, "network `CALLS` per image; noise levels for heun and edm, which make nearly two at each")
 	c.Flags().Float64Var(&o.Eta, "eta", 0, "`SHARE` of fresh noise per step, 0 (DDIM) to 1 (DDPM)")
+	c.Flags().Float64Var(&o.Churn.Amount, "churn", 0, "`AMOUNT` of fresh noise of sampler edm (S_churn), spread over the steps")
+	c.Flags().Float64Var(&o.Churn.Min, "churn-min", 0, "noise `LEVEL` below which there is no churn (S_tmin)")
+	c.Flags().Float64Var(&o.Churn.Max, "churn-max", 0, "noise `LEVEL` above which there is no churn (S_tmax); 0 is no bound")
+	c.Flags().Float64Var(&o.Churn.Noise, "churn-noise", 0, "`DEVIATION` of churn's noise (S_noise); 0 is 1")
 	c.Flags().Float64Var(&o.GuidanceScale, "guidance", 1, "`SCALE` of classifier-free guidance; 1 is off")
 	c.Flags().Uint64Var(&seed, "seed", sampleSeed, "`NUMBER` that decides the images")
 	c.Flags().StringVar(&sheet, "sheet", "", "also write a contact sheet to this PNG `FILE`")

@@ -55,7 +55,7 @@ func (f *sessionFlags) open(c *cobra.Command) (*session, error) {
 	if err != nil {
 		return nil, &coded{exitResources, err}
 	}
-	s := &session{backend: b, info: info, lowering: nn.LoweringFor(info.Name), workers: f.workers, talk: newTalk(c.ErrOrStderr(), f.quiet), conceal: f.json}
+	s := &session{backend: b, info: info, lowering: nn.LoweringOn(info.Name, info.OnCPU()), workers: f.workers, talk: newTalk(c.ErrOrStderr(), f.quiet), conceal: f.json}
 	if s.workers == 0 {
 		s.workers = runtime.NumCPU()
 	}

@@ -204,7 +204,7 @@ func (s *session) sample(ctx context.Context, what string, m *checkpoint.Model, 
 	}
 	start := time.Now()
 	return generate.Images(ctx, s.backend, m, m.Size, labels, generate.Options{
-		Sampler: c.Sampler, Steps: c.Steps, Eta: c.Eta, GuidanceScale: c.GuidanceScale, Seed: seed,
+		Sampler: c.Sampler, Steps: c.Steps, Eta: c.Eta, Churn: c.Churn, GuidanceScale: c.GuidanceScale, Seed: seed,
 		Lowering: s.lowering, Adapter: branches, Workers: s.workers,
 		Report: func(done, total int) {
 			left := time.Since(start).Seconds() / float64(done) * float64(total-done)

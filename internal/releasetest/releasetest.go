@@ -3,6 +3,7 @@ package releasetest
 
 import (
 	"bytes"
+	"fmt"
 	"image"
 	"image/png"
 	"os"
@@ -97,11 +98,34 @@ func New(t testing.TB, change func(r *report.Run)) string {
 // NewWith is New with a ledger.
 func NewWith(t testing.TB, lines []byte, change func(r *report.Run)) string {
 	t.Helper()
+	return newWith(t, lines, false, change)
+}
+
+// NewPrompts is New of a model that takes text: its images have prompts.
+func NewPrompts(t testing.TB) string {
+	t.Helper()
+	return newWith(t, Ledger(t, ""), true, func(r *report.Run) { r.Classes = nil })
+}
+
+// Prompts are those of NewPrompts, one for each image.
+var Prompts = []string{"a bold seven | *x*", "an eight, \"tilted\" left", "a bold seven | *x*"}
+
+func newWith(t testing.TB, lines []byte, prompts bool, change func(r *report.Run)) string {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "release")
 	r := run(t, lines)
 	Put(t, dir, "model/unet/weights.safetensors", bytes.Repeat([]byte("weights "), 400))
 	Put(t, dir, "model/model_index.json", []byte("{}\n"))
-	for _, name := range []string{"synthetic/0/000001.png", "synthetic/1/000001.png", "synthetic/1/000002.png"} {
+	pictures := []string{"synthetic/0/000001.png", "synthetic/1/000001.png", "synthetic/1/000002.png"}
+	if prompts {
+		pictures = []string{"synthetic/000001.png", "synthetic/000002.png", "synthetic/000003.png"}
+		var list []byte
+		for i, text := range Prompts {
+			list = fmt.Appendf(list, "{\"file_name\": %q, \"text\": %q}\n", filepath.Base(pictures[i]), text)
+		}
+		Put(t, dir, "synthetic/metadata.jsonl", list)
+	}
+	for _, name := range pictures {
 		var picture bytes.Buffer
 		if err := png.Encode(&picture, drawing(name)); err != nil {
 			t.Fatal(err)
