@@ -97,10 +97,13 @@ func (s *Scope) convolve(x, w, b *Node, c Conv) *Node {
 	plain := func(in []*Node) *Node {
 		return addBias(c.convolve(in[0], in[1]), in[2:])
 	}
+	d, kernel := x.Shape().Dimensions, w.Shape().Dimensions
+	if s.winograd(c, d, kernel[3]) {
+		return addBias(tiles4.convolve(x, w), present(b))
+	}
 	if !s.Lowering().windowed(x, c) {
 		return plain(present(x, w, b))
 	}
-	d, kernel := x.Shape().Dimensions, w.Shape().Dimensions
 	in, out := kernel[2], kernel[3]
 	fast := func() *Node {
 		return product(s.build.windows(x, c), Reshape(w, -1, out), b)
@@ -119,8 +122,8 @@ func (s *Scope) convolve(x, w, b *Node, c Conv) *Node {
 // example, [examples, in, out], from the gradient g of the summed loss by its
 // output.
 func (l *Layer) ExampleGrads(lowering Lowering, g *Node, examples int) *Node {
-	if l.Conv != nil && lowering.winograd(l.Pixels, *l.Conv) {
-		return winogradGrads(l.Pixels, Reshape(g, l.Output.Shape().Dimensions...), examples)
+	if l.Conv != nil && lowering.formsExampleGrads(l.Pixels, *l.Conv) {
+		return tiles2.exampleGrads(l.Pixels, Reshape(g, l.Output.Shape().Dimensions...), examples)
 	}
 	a := l.Input()
 	in, out := a.Shape().Dimensions[a.Rank()-1], g.Shape().Dimensions[g.Rank()-1]

@@ -65,7 +65,9 @@ func NewProgram(backend compute.Backend, o ProgramOptions) (*Program, error) {
 	trains, frozen := len(o.Trainable), p.base.weights
 	options := o.NN
 	options.half = p.base.half()
-	options.Trainable = func(name string) bool { return inVector[name] }
+	if len(o.Trainable) > 0 {
+		options.Trainable = func(name string) bool { return inVector[name] }
+	}
 	exec, err := graph.NewExec(backend, func(args []*graph.Node) []*graph.Node {
 		nodes := map[string]*graph.Node{}
 		for i, name := range o.Trainable {

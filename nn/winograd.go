@@ -4,92 +4,160 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph code reads as formulas
 )
 
-// winogradMap is the smallest map, in pixels, whose kernel gradients are formed
-// example by example in Winograd's basis.
-const winogradMap = 256
-
-// winograd reports whether the kernel gradients of the examples are cheaper in
-// Winograd's basis than from windows. XLA computes a product per example slowly
-// where its operands, the windows, are nine times as large as the map.
-func (l Lowering) winograd(x *Node, c Conv) bool {
-	d := x.Shape().Dimensions
-	return l == Small && c.Kernel == 3 && c.stride() == 1 && c.Pad == [2]int{1, 1} &&
-		d[1]%2 == 0 && d[2]%2 == 0 && d[1]*d[2] >= winogradMap
-}
-
-// The matrices of F(2x2, 3x3), by which 4 products do the work of 9 (Lavin &
-// Gray 2016, https://arxiv.org/abs/1509.09308): an output tile Y of 2x2 pixels of
-// a convolution of the input tile d of 4x4 with the kernel w of 3x3 is
+// A basis of Winograd's: one product for each of side·side places in a tile does
+// the work of 9 for each of size·size pixels of a 3x3 convolution, 36 for 144 with
+// tiles of 4x4 pixels (Lavin & Gray 2016, https://arxiv.org/abs/1509.09308). An
+// output tile Y of the input tile d, two pixels larger, with the kernel w is
 //
 //	Y = Aᵀ[(G w Gᵀ) ∘ (Bᵀ d B)]A
 //
 // so that for a gradient g of Y the gradient by w is Gᵀ[(Bᵀ d B) ∘ (A g Aᵀ)]G.
-var (
-	winogradB = [4][4]float64{{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}} // Bᵀ
-	winogradA = [4][2]float64{{1, 0}, {1, 1}, {1, -1}, {0, -1}}
-	winogradG = [4][3]float64{{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}}
-)
-
-// winogradGrads returns the gradient by the kernel of a 3x3 convolution, of
-// stride 1 and padding 1, of each example: [examples, 9·in, out].
-//
-//   - x: [examples·draws, height, width, in], height and width even.
-//   - g: [examples·draws, height, width, out], the gradient by the output.
-func winogradGrads(x, g *Node, examples int) *Node {
-	d := x.Shape().Dimensions
-	in, out := d[3], g.Shape().Dimensions[3]
-	h, w := d[1]/2, d[2]/2 // Tiles.
-
-	// Pixels by place in the tile: x starts a row and a column early, and a tile
-	// shares two of each with its neighbours.
-	padded := Reshape(Same(3).pad(x), d[0], h+1, 2, w+1, 2, in)
-	pixel := func(i, j int) *Node {
-		return Reshape(Slice(padded, AxisRange(), AxisRange(i/2, i/2+h), AxisElem(i%2), AxisRange(j/2, j/2+w), AxisElem(j%2)), examples, -1, in)
-	}
-	tiles := Reshape(g, d[0], h, 2, w, 2, out)
-	gradient := func(i, j int) *Node {
-		return Reshape(Slice(tiles, AxisRange(), AxisRange(), AxisElem(i), AxisRange(), AxisElem(j)), examples, -1, out)
-	}
-	var products [4][4]*Node
-	for i := range 4 {
-		for j := range 4 {
-			v := combine(winogradB[i][:], winogradB[j][:], pixel)
-			z := combine(winogradA[i][:], winogradA[j][:], gradient)
-			products[i][j] = Einsum("ntp,ntq->npq", v, z)
-		}
-	}
-	taps := make([]*Node, 0, 9)
-	for p := range 3 {
-		for q := range 3 {
-			var column, row [4]float64
-			for i := range 4 {
-				column[i], row[i] = winogradG[i][p], winogradG[i][q]
-			}
-			taps = append(taps, combine(column[:], row[:], func(i, j int) *Node { return products[i][j] }))
-		}
-	}
-	return Concatenate(taps, 1) // [examples, 9·in, out]
+type basis struct {
+	size, side int         // Pixels of a tile of the output, and of the input, along an axis.
+	b          [][]float64 // Bᵀ [side, side].
+	a          [][]float64 // A [side, size].
+	g          [][]float64 // G [side, 3].
 }
 
-// combine returns Σ_ij column_i·row_j·x(i, j), leaving out what is zero.
-func combine(column, row []float64, x func(i, j int) *Node) *Node {
+var (
+	// F(2x2, 3x3), of the points 0, 1, -1.
+	tiles2 = basis{2, 4,
+		[][]float64{{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}},
+		[][]float64{{1, 0}, {1, 1}, {1, -1}, {0, -1}},
+		[][]float64{{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}},
+	}
+	// F(4x4, 3x3), of the points 0, 1, -1, 2, -2. Larger tiles lose digits.
+	tiles4 = basis{4, 6,
+		[][]float64{{4, 0, -5, 0, 1, 0}, {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0}, {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}},
+		[][]float64{{1, 0, 0, 0}, {1, 1, 1, 1}, {1, -1, 1, -1}, {1, 2, 4, 8}, {1, -2, 4, -8}, {0, 0, 0, 1}},
+		[][]float64{{1. / 4, 0, 0}, {-1. / 6, -1. / 6, -1. / 6}, {-1. / 6, 1. / 6, -1. / 6}, {1. / 24, 1. / 12, 1. / 6}, {1. / 24, -1. / 12, 1. / 6}, {0, 0, 1}},
+	}
+)
+
+// tiles returns the number of tiles that cover n pixels.
+func (t basis) tiles(n int) int { return (n + t.size - 1) / t.size }
+
+// A span of values is an axis of blocks·size values, with what comes before and
+// after it: [lead, outer, blocks, size, inner].
+type span struct{ lead, outer, blocks, size, inner int }
+
+// along returns, for each row of m, the sum over k of m[row][k] times the value k
+// of each tile along the span, stacked as a new first axis:
+// [len(m), lead, outer, tiles, inner]. A tile begins every size values.
+func (a span) along(x *Node, m [][]float64, tiles int) *Node {
+	x = Reshape(x, a.lead, a.outer, a.blocks, a.size, a.inner)
+	rows := make([]*Node, len(m))
+	for i := range m {
+		y := weighted(m[i], func(k int) *Node {
+			first := k / a.size
+			return Slice(x, AxisRange(), AxisRange(), AxisRange(first, first+tiles), AxisElem(k%a.size))
+		})
+		rows[i] = Reshape(y, 1, a.lead, a.outer, tiles, a.inner)
+	}
+	return Concatenate(rows, 0)
+}
+
+// input returns Bᵀ d B of the tiles d of x [rows, height, width, channels] for a
+// padding of one pixel: [side, side, tiles, channels], the place in a row of the
+// tile before the row.
+func (t basis) input(x *Node) *Node {
+	d := x.Shape().Dimensions
+	n, c, h, w := d[0], d[3], t.tiles(d[1]), t.tiles(d[2])
+	// A tile starts a row and a column early, and shares two of each with the next.
+	pad := func(pixels, tiles int) PadAxis { return PadAxis{Start: 1, End: t.size*(tiles+1) - pixels - 1} }
+	x = Pad(x, ScalarZero(x.Graph(), x.DType()), PadAxis{}, pad(d[1], h), pad(d[2], w), PadAxis{})
+	x = span{1, n, h + 1, t.size, (w + 1) * t.size * c}.along(x, t.b, h)
+	x = span{t.side, n * h, w + 1, t.size, c}.along(x, t.b, w)
+	return Reshape(x, t.side, t.side, n*h*w, c)
+}
+
+// outputGradient returns A g Aᵀ of the tiles of g [rows, height, width, channels],
+// laid out as input's: [side, side, tiles, channels].
+func (t basis) outputGradient(g *Node) *Node {
+	d := g.Shape().Dimensions
+	n, c, h, w := d[0], d[3], t.tiles(d[1]), t.tiles(d[2])
+	if d[1] != h*t.size || d[2] != w*t.size {
+		g = Pad(g, ScalarZero(g.Graph(), g.DType()), PadAxis{}, PadAxis{End: h*t.size - d[1]}, PadAxis{End: w*t.size - d[2]}, PadAxis{})
+	}
+	g = span{1, n, h, t.size, w * t.size * c}.along(g, t.a, h)
+	g = span{t.side, n * h, w, t.size, c}.along(g, t.a, w)
+	return Reshape(g, t.side, t.side, n*h*w, c)
+}
+
+// output returns Aᵀ m A of products m [side, side, tiles, channels], laid out as
+// input's, as a map of d [rows, height, width, channels].
+func (t basis) output(m *Node, d []int) *Node {
+	h, w, c := t.tiles(d[1]), t.tiles(d[2]), d[3]
+	back := transposed(t.a)
+	columns := span{1, 1, 1, t.side, t.side * d[0] * h * w * c}.along(m, back, 1)
+	columns = Reshape(columns, t.size, t.side, d[0]*h, 1, w, 1, c)
+	rows := make([]*Node, t.size)
+	for p := range rows {
+		pixels := make([]*Node, t.size)
+		for q := range pixels {
+			pixels[q] = Squeeze(weighted(back[p], func(i int) *Node { return Slice(columns, AxisElem(q), AxisElem(i)) }), 0, 1)
+		}
+		rows[p] = Concatenate(pixels, 3)
+	}
+	y := Reshape(Concatenate(rows, 1), d[0], h*t.size, w*t.size, c)
+	if d[1] != h*t.size || d[2] != w*t.size {
+		y = Slice(y, AxisRange(), AxisRange(0, d[1]), AxisRange(0, d[2]))
+	}
+	return y
+}
+
+// kernel returns G w Gᵀ of w [3, 3, in, out], laid out as input's:
+// [side, side, in, out].
+func (t basis) kernel(w *Node) *Node {
+	d := w.Shape().Dimensions
+	w = span{1, 1, 1, 3, 3 * d[2] * d[3]}.along(w, t.g, 1)
+	w = span{t.side, 1, 1, 3, d[2] * d[3]}.along(w, t.g, 1)
+	return Reshape(w, t.side, t.side, d[2], d[3])
+}
+
+// kernelGradient returns Gᵀ p G of products p [side, side, dims...], laid out as
+// input's, as nine taps of [dims...], row by row.
+func (t basis) kernelGradient(p *Node) []*Node {
+	back, dims := transposed(t.g), p.Shape().Dimensions[2:]
+	columns := span{1, 1, 1, t.side, p.Shape().Size() / t.side}.along(p, back, 1)
+	columns = Reshape(columns, append([]int{3, t.side}, dims...)...)
+	taps := make([]*Node, 0, 9)
+	for i := range 3 {
+		for j := range 3 {
+			tap := weighted(back[i], func(k int) *Node { return Slice(columns, AxisElem(j), AxisElem(k)) })
+			taps = append(taps, Squeeze(tap, 0, 1))
+		}
+	}
+	return taps
+}
+
+// weighted returns Σ_k by_k·x(k), leaving out what is zero.
+func weighted(by []float64, x func(k int) *Node) *Node {
 	var sum *Node
-	for i, a := range column {
-		for j, b := range row {
-			switch c := a * b; {
-			case c == 0:
-			case sum == nil && c == 1:
-				sum = x(i, j)
-			case sum == nil:
-				sum = MulScalar(x(i, j), c)
-			case c == 1:
-				sum = Add(sum, x(i, j))
-			case c == -1:
-				sum = Sub(sum, x(i, j))
-			default:
-				sum = Add(sum, MulScalar(x(i, j), c))
-			}
+	for k, c := range by {
+		switch {
+		case c == 0:
+		case sum == nil && c == 1:
+			sum = x(k)
+		case sum == nil:
+			sum = MulScalar(x(k), c)
+		case c == 1:
+			sum = Add(sum, x(k))
+		case c == -1:
+			sum = Sub(sum, x(k))
+		default:
+			sum = Add(sum, MulScalar(x(k), c))
 		}
 	}
 	return sum
+}
+
+func transposed(m [][]float64) [][]float64 {
+	t := make([][]float64, len(m[0]))
+	for j := range t {
+		for i := range m {
+			t[j] = append(t[j], m[i][j])
+		}
+	}
+	return t
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
@@ -77,4 +78,96 @@ func TestLayerGrads(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestBases compares each part of a convolution in Winograd's bases with plain
+// loops, over maps that tiles cover and maps that they do not.
+func TestBases(t *testing.T) {
+	const examples, draws, in, out = 3, 2, 3, 5
+	b := backendtest.Open(t, "go")
+	for _, size := range [][2]int{{4, 4}, {8, 12}, {5, 7}, {1, 3}} {
+		for _, base := range []basis{tiles2, tiles4} {
+			t.Run(fmt.Sprintf("%dx%d tiles of %d", size[0], size[1], base.size), func(t *testing.T) {
+				h, w := size[0], size[1]
+				x, g, kernel := values(1, examples*draws, h, w, in), values(2, examples*draws, h, w, out), values(3, 3, 3, in, out)
+				e, err := graph.NewExec(b, func(x, g, w *graph.Node) []*graph.Node {
+					return []*graph.Node{base.convolve(x, w), base.exampleGrads(x, g, examples)}
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer e.Finalize()
+				got, err := e.Exec(x.tensor(), g.tensor(), kernel.tensor())
+				if err != nil {
+					t.Fatal(err)
+				}
+				each := newHost(examples, 9*in, out)
+				for at := range x.data {
+					r, y, z, i := at/(h*w*in), at/(w*in)%h, at/in%w, at%in
+					for u := range 3 {
+						for v := range 3 {
+							if gy, gz := y+1-u, z+1-v; gy >= 0 && gy < h && gz >= 0 && gz < w {
+								for o := range out {
+									*each.at(r/draws, (3*u+v)*in+i, o) += x.data[at] * *g.at(r, gy, gz, o)
+								}
+							}
+						}
+					}
+				}
+				checkClose(t, "convolution", got[0], conv(x, kernel, nil, Same(3)))
+				checkClose(t, "gradients of the examples", got[1], each)
+			})
+		}
+	}
+}
+
+// TestWideConvolutions compares layers wide enough for Winograd's basis with the
+// backend's own convolution, in a model that trains and in one that does not.
+func TestWideConvolutions(t *testing.T) {
+	const rows, in, out = 8, 32, 40
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		for _, size := range []int{7, 8} {
+			w := NewWeights()
+			w.Add(&Tensor{Name: "bias", Kind: KindVector, Shape: []int{out}, Data: values(1, out).float32s()})
+			w.Add(&Tensor{Name: "weight", Kind: KindKernel, Shape: []int{3, 3, in, out}, Data: values(2, 3, 3, in, out).float32s()})
+			run := func(l Lowering, trainable []string, basis bool) *tensors.Tensor {
+				p, err := NewProgram(b, ProgramOptions{NN: Options{Lowering: l}, Weights: w, Trainable: trainable,
+					Build: func(s *Scope, _, inputs []*graph.Node) []*graph.Node {
+						if got := s.winograd(Same(3), inputs[0].Shape().Dimensions, out); got != basis {
+							t.Errorf("lowering %d, trainable %v: in Winograd's basis: %t, want %t", l, trainable, got, basis)
+						}
+						return []*graph.Node{Conv2D(s, inputs[0], out, Same(3), ConvOptions{})}
+					}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer p.Close()
+				vector, err := p.Vector(w.Flatten(trainable))
+				if err != nil {
+					t.Fatal(err)
+				}
+				y, err := p.Run(vector, values(3, rows, size, size, in).tensor())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return y[0]
+			}
+			want := hostOf(t, run(Native, nil, false))
+			checkClose(t, "in Winograd's basis", run(Small, nil, true), want)
+			checkClose(t, "of a model that trains", run(Small, []string{"bias"}, false), want)
+		}
+	})
+}
+
+func hostOf(t *testing.T, x *tensors.Tensor) host {
+	t.Helper()
+	v, err := tensors.CopyFlatData[float32](x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(x.Shape().Dimensions...)
+	for i := range v {
+		h.data[i] = float64(v[i])
+	}
+	return h
 }
