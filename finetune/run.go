@@ -192,6 +192,7 @@ func encode(ctx context.Context, backend compute.Backend, m *checkpoint.Model, c
 		return nil, err
 	}
 	defer codec.Close()
+	codec.Apart = true
 	var grids []float32
 	for v := range a.cached(m.Autoencoder != nil) {
 		some, err := codec.Encode(ctx, a.variant(set, v))

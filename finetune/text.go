@@ -119,6 +119,7 @@ func (t *target) encodeTexts(ctx context.Context, backend compute.Backend, lower
 		return nil, err
 	}
 	defer codec.Close()
+	codec.Apart = true
 	values, err := codec.Encode(ctx, append([]string{""}, texts...))
 	if err != nil {
 		return nil, err

@@ -17,6 +17,11 @@ import (
 // for latent models, by space-to-depth for pixel models.
 type Codec struct {
 	Canvas
+	// Apart makes Encode take each image in a call of its own. What it returns for an
+	// image is then the same to the last bit, whoever else is in the set: rounding
+	// goes by an image's place in a call. Private images are encoded so.
+	Apart bool
+
 	model          *checkpoint.Model
 	encode, decode *nn.Program // Nil for pixel models.
 	batch, workers int
@@ -51,15 +56,18 @@ func NewCodec(backend compute.Backend, lowering nn.Lowering, workers int, m *che
 // latent models the mean of the encoder's posterior, normalised. What it
 // returns for private images is private.
 func (c *Codec) Encode(ctx context.Context, set *dataset.Set) ([]float32, error) {
-	n := set.Len()
+	n, batch := set.Len(), c.batch
+	if c.Apart {
+		batch = 1
+	}
 	out := make([]float32, n*c.Size())
-	err := c.batches(ctx, n, func(at int, indices []int) error {
+	err := c.batches(ctx, n, batch, func(at int, indices []int) error {
 		pixels := c.Floats(set, indices)
 		if c.encode == nil {
 			copy(out[at*c.Size():], c.ToGrid(pixels, c.model.PixelUnshuffle))
 			return nil
 		}
-		values, err := c.run(c.encode, pixels, len(indices), c.Padded, c.Canvas.Channels)
+		values, err := c.run(c.encode, pixels, len(indices), batch, c.Padded, c.Canvas.Channels)
 		if err != nil {
 			return err
 		}
@@ -75,13 +83,13 @@ func (c *Codec) Decode(ctx context.Context, grids []float32) ([]byte, error) {
 	n := len(grids) / c.Size()
 	stride := c.Image * c.Image * c.Canvas.Channels
 	out := make([]byte, n*stride)
-	err := c.batches(ctx, n, func(at int, indices []int) error {
+	err := c.batches(ctx, n, c.batch, func(at int, indices []int) error {
 		grid := grids[at*c.Size() : (at+len(indices))*c.Size()]
 		if c.decode == nil {
 			copy(out[at*stride:], c.Bytes(c.FromGrid(grid, c.model.PixelUnshuffle)))
 			return nil
 		}
-		values, err := c.run(c.decode, grid, len(indices), c.Grid, c.Depth)
+		values, err := c.run(c.decode, grid, len(indices), c.batch, c.Grid, c.Depth)
 		if err != nil {
 			return err
 		}
@@ -92,11 +100,11 @@ func (c *Codec) Decode(ctx context.Context, grids []float32) ([]byte, error) {
 }
 
 // run pads a batch to the fixed size, so that nothing compiles twice.
-func (c *Codec) run(p *nn.Program, values []float32, n, size, channels int) ([]float32, error) {
+func (c *Codec) run(p *nn.Program, values []float32, n, batch, size, channels int) ([]float32, error) {
 	per := size * size * channels
-	padded := make([]float32, c.batch*per)
+	padded := make([]float32, batch*per)
 	copy(padded, values)
-	out, err := p.Run(nil, tensors.FromFlatDataAndDimensions(padded, c.batch, size, size, channels))
+	out, err := p.Run(nil, tensors.FromFlatDataAndDimensions(padded, batch, size, size, channels))
 	if err != nil {
 		return nil, err
 	}
@@ -105,18 +113,19 @@ func (c *Codec) run(p *nn.Program, values []float32, n, size, channels int) ([]f
 		return nil, err
 	}
 	_ = out[0].FinalizeAll()
-	return flat[:len(flat)/c.batch*n], nil
+	return flat[:len(flat)/batch*n], nil
 }
 
-// batches calls work for consecutive groups of indices, on several goroutines.
-func (c *Codec) batches(ctx context.Context, n int, work func(at int, indices []int) error) error {
+// batches calls work for consecutive groups of a size of indices, on several
+// goroutines.
+func (c *Codec) batches(ctx context.Context, n, size int, work func(at int, indices []int) error) error {
 	limit := make(chan struct{}, c.workers)
 	var wg sync.WaitGroup
 	var once sync.Once
 	var failed error
-	for at := 0; at < n && ctx.Err() == nil; at += c.batch {
-		indices := make([]int, 0, c.batch)
-		for i := at; i < min(n, at+c.batch); i++ {
+	for at := 0; at < n && ctx.Err() == nil; at += size {
+		indices := make([]int, 0, size)
+		for i := at; i < min(n, at+size); i++ {
 			indices = append(indices, i)
 		}
 		limit <- struct{}{}

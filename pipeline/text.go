@@ -28,6 +28,8 @@ func Context(m *checkpoint.Model, s *nn.Scope, text *Node) *Node {
 // TextCodec turns texts into contexts with a text encoder whose weights do not
 // change.
 type TextCodec struct {
+	Apart bool // Encode takes each text in a call of its own: see Codec.
+
 	model   *checkpoint.Model
 	program *nn.Program
 	batch   int
@@ -52,16 +54,19 @@ func (c *TextCodec) Size() int { return c.model.TextLength() * c.model.TextEncod
 // Encode returns the contexts of texts, [len(texts), TextLength, Width]. What it
 // returns for private texts is private. No error holds a text.
 func (c *TextCodec) Encode(ctx context.Context, texts []string) ([]float32, error) {
-	n := c.model.TextLength()
+	n, batch := c.model.TextLength(), c.batch
+	if c.Apart {
+		batch = 1
+	}
 	out := make([]float32, 0, len(texts)*c.Size())
-	for at := 0; at < len(texts); at += c.batch {
+	for at := 0; at < len(texts); at += batch {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		some := texts[at:min(len(texts), at+c.batch)]
-		tokens := make([]int32, c.batch*n) // Filled up, so that nothing compiles twice.
+		some := texts[at:min(len(texts), at+batch)]
+		tokens := make([]int32, batch*n) // Filled up, so that nothing compiles twice.
 		copy(tokens, c.model.Tokens(some))
-		result, err := c.program.Run(nil, tensors.FromFlatDataAndDimensions(tokens, c.batch, n))
+		result, err := c.program.Run(nil, tensors.FromFlatDataAndDimensions(tokens, batch, n))
 		if err != nil {
 			return nil, fmt.Errorf("encode texts: %w", err)
 		}
