@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/scumble-dp/scumble/internal/pickle"
 	"github.com/scumble-dp/scumble/safetensors"
 )
 
@@ -87,12 +88,12 @@ func newFile(r io.ReaderAt, size int64) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d, ok := root.(*dict); ok {
-		if state, ok := d.values["state_dict"].(*dict); ok {
+	if d, ok := root.(*pickle.Dict); ok {
+		if state, ok := d.Values["state_dict"].(*pickle.Dict); ok {
 			root = state
 		}
 	}
-	f.collect("", root, map[*dict]bool{})
+	f.collect("", root, map[*pickle.Dict]bool{})
 	if len(f.names) == 0 {
 		return nil, errors.New("file holds no tensors in a dictionary")
 	}
@@ -101,24 +102,24 @@ func newFile(r io.ReaderAt, size int64) (*File, error) {
 
 // collect names the tensors below a value. A dictionary counts once: a pickle can
 // nest one in itself, or double its paths with every level.
-func (f *File) collect(prefix string, v any, seen map[*dict]bool) {
+func (f *File) collect(prefix string, v any, seen map[*pickle.Dict]bool) {
 	switch x := v.(type) {
 	case *Tensor:
 		if _, there := f.tensors[prefix]; !there && prefix != "" {
 			f.names = append(f.names, prefix)
 			f.tensors[prefix] = x
 		}
-	case *dict:
+	case *pickle.Dict:
 		if seen[x] {
 			return
 		}
 		seen[x] = true
-		for _, key := range x.keys {
+		for _, key := range x.Keys {
 			name := key
 			if prefix != "" {
 				name = prefix + "." + key
 			}
-			f.collect(name, x.values[key], seen)
+			f.collect(name, x.Values[key], seen)
 		}
 	}
 }

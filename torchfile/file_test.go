@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/scumble-dp/scumble/internal/parsebound"
+	"github.com/scumble-dp/scumble/internal/pickle"
 	"github.com/scumble-dp/scumble/safetensors"
 )
 
@@ -38,32 +39,32 @@ func archive(t testing.TB, method uint16, files map[string][]byte) []byte {
 
 func open(data []byte) (*File, error) { return newFile(bytes.NewReader(data), int64(len(data))) }
 
-// pickle writes programs.
-type pickle struct{ bytes.Buffer }
+// program writes pickles.
+type program struct{ bytes.Buffer }
 
-func start() *pickle { p := &pickle{}; p.WriteString("\x80\x02"); return p }
+func start() *program { p := &program{}; p.WriteString("\x80\x02"); return p }
 
-func (p *pickle) op(code string) *pickle { p.WriteString(code); return p }
+func (p *program) op(code string) *program { p.WriteString(code); return p }
 
-func (p *pickle) text(s string) *pickle {
+func (p *program) text(s string) *program {
 	p.WriteByte('X')
 	p.Write(binary.LittleEndian.AppendUint32(nil, uint32(len(s))))
 	p.WriteString(s)
 	return p
 }
 
-func (p *pickle) int(v int) *pickle {
+func (p *program) int(v int) *program {
 	p.WriteByte('J')
 	p.Write(binary.LittleEndian.AppendUint32(nil, uint32(int32(v))))
 	return p
 }
 
-func (p *pickle) global(module, name string) *pickle {
+func (p *program) global(module, name string) *program {
 	return p.op("c" + module + "\n" + name + "\n")
 }
 
 // tensor rebuilds a view of float storage "0".
-func (p *pickle) tensor(kind string, elements, offset int, shape, strides []int) *pickle {
+func (p *program) tensor(kind string, elements, offset int, shape, strides []int) *program {
 	p.global("torch._utils", "_rebuild_tensor_v2").op("((").text("storage").global("torch", kind).text("0").text("cpu").int(elements).op("tQ").int(offset)
 	for _, list := range [][]int{shape, strides} {
 		p.op("(")
@@ -228,7 +229,7 @@ func FuzzUnpickle(f *testing.F) {
 			return
 		}
 		file := &File{tensors: map[string]*Tensor{}}
-		file.collect("", root, map[*dict]bool{})
+		file.collect("", root, map[*pickle.Dict]bool{})
 		for _, x := range file.tensors {
 			if x.elements < 1<<12 { // As many bytes as the archive would have to hold.
 				if got := x.gather(make([]byte, int(x.elements)*x.DType.Size())); len(got) != x.count()*x.DType.Size() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/scumble-dp/scumble/internal/pickle"
 	"github.com/scumble-dp/scumble/safetensors"
 )
 
@@ -30,7 +31,7 @@ const maxAxes = 16
 
 // newTensor makes a tensor from the arguments of PyTorch's function: storage,
 // offset, size, stride, and others that do not matter.
-func newTensor(args tuple) (*Tensor, error) {
+func newTensor(args pickle.Tuple) (*Tensor, error) {
 	bad := func(what string) error { return fmt.Errorf("rebuilds a tensor with %s", what) }
 	if len(args) < 4 {
 		return nil, bad("fewer than four arguments")
@@ -39,7 +40,7 @@ func newTensor(args tuple) (*Tensor, error) {
 	if !ok {
 		return nil, bad("something that is no storage")
 	}
-	kind, ok := s[1].(global)
+	kind, ok := s[1].(pickle.Global)
 	dtype, known := storageTypes[string(kind)]
 	if !ok || !known {
 		return nil, bad(fmt.Sprintf("a storage of type %v", s[1]))
@@ -54,8 +55,8 @@ func newTensor(args tuple) (*Tensor, error) {
 	if t.offset, ok = args[1].(int64); !ok || t.offset < 0 || t.offset > t.elements {
 		return nil, bad(fmt.Sprintf("offset %v", args[1]))
 	}
-	size, ok1 := args[2].(tuple)
-	stride, ok2 := args[3].(tuple)
+	size, ok1 := args[2].(pickle.Tuple)
+	stride, ok2 := args[3].(pickle.Tuple)
 	if !ok1 || !ok2 || len(size) != len(stride) || len(size) > maxAxes {
 		return nil, bad("a shape and strides that do not fit")
 	}
