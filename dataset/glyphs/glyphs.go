@@ -1,10 +1,10 @@
 package glyphs
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"sync"
 	"unicode/utf8"
@@ -190,6 +190,12 @@ func loadSkeletons(classes []string, held bool) ([][]strokes, error) {
 // Classes returns the names of the labels.
 func (g *Renderer) Classes() []string { return slices.Clone(g.options.Classes) }
 
+// Side returns height and width of an image in pixels.
+func (g *Renderer) Side() int { return g.options.Size }
+
+// Channels returns the number of channels of an image, 1 or 3.
+func (g *Renderer) Channels() int { return g.options.Channels }
+
 // ImageSize returns the number of bytes of one image.
 func (g *Renderer) ImageSize() int { return g.options.Size * g.options.Size * g.options.Channels }
 
@@ -274,19 +280,5 @@ func Render(o Options) (*dataset.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	set := &dataset.Set{
-		Height: g.options.Size, Width: g.options.Size, Channels: g.options.Channels,
-		Pixels: make([]byte, o.Count*g.ImageSize()), Labels: make([]int, o.Count), Classes: g.Classes(),
-	}
-	workers := runtime.GOMAXPROCS(0)
-	var wait sync.WaitGroup
-	for w := range workers {
-		wait.Go(func() {
-			for i := w; i < o.Count; i += workers {
-				set.Labels[i] = g.DrawInto(i, set.Image(i))
-			}
-		})
-	}
-	wait.Wait()
-	return set, nil
+	return dataset.Draw(context.Background(), g, o.Count)
 }
