@@ -10,9 +10,25 @@ package backend
 // 	mallopt(-4, 0);  // M_MMAP_MAX: none of them is mapped on its own.
 // 	mallopt(-1, -1); // M_TRIM_THRESHOLD: what is free is kept.
 // }
+//
+// static void return_memory(void) {
+// 	if (!mallopt) return;
+// 	mallopt(-3, 32 << 20); // M_MMAP_THRESHOLD: larger blocks are mapped on their own,
+// 	mallopt(-4, 65536);    // M_MMAP_MAX: as many as there are,
+// 	mallopt(-1, 64 << 20); // M_TRIM_THRESHOLD: and what is free at the end is given back.
+// }
 import "C"
 
 import "os"
+
+// ReturnMemory has large blocks of memory go back to the machine when they are
+// freed: the opposite of what a backend begins with, for models that fill the
+// machine. GLIBC_TUNABLES, if set, stays in force alone.
+func ReturnMemory() {
+	if os.Getenv("GLIBC_TUNABLES") == "" {
+		C.return_memory()
+	}
+}
 
 // keepMemory has glibc keep freed memory for the next call. XLA allocates the
 // activations of each call anew, hundreds of megabytes; glibc would map them and

@@ -1,5 +1,7 @@
-//go:build cgo && !noxla && !linux
+//go:build !linux || !cgo || noxla
 
 package backend
 
-func keepMemory() {}
+// ReturnMemory has large blocks of memory go back to the machine when they are
+// freed, where the C library can be told so.
+func ReturnMemory() {}

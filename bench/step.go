@@ -10,6 +10,7 @@ import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/tensors"
 
+	devices "github.com/scumble-dp/scumble/backend"
 	"github.com/scumble-dp/scumble/dpsgd"
 	"github.com/scumble-dp/scumble/nn"
 	"github.com/scumble-dp/scumble/optim"
@@ -234,6 +235,7 @@ func (o *StepOptions) open(backend compute.Backend) (*Workload, error) {
 	if !slices.Contains(PublishedModels, o.Workload) {
 		return NewWorkload(backend, o.Workload, o.Set)
 	}
+	devices.ReturnMemory()
 	p, err := OpenPublished(o.Workload)
 	if err != nil {
 		return nil, err

@@ -56,6 +56,7 @@ type Accuracy struct {
 	PerClassStd []float64  `json:"per_class_std"`
 	Tests       int        `json:"tests"`
 	Training    int        `json:"training_images"`
+	Steps       int        `json:"steps,omitempty"`    // Updates of each training.
 	Geometry    *Geometry  `json:"geometry,omitempty"` // Of a residual network.
 	// Low and High are the ends of Wilson's 95 % interval of Mean: for the choice of
 	// the test images, not for the chance in training.
@@ -97,6 +98,9 @@ func ScoreClassifier(ctx context.Context, backend compute.Backend, kind Classifi
 		}
 	}
 	a := summarize(kind, scores[0], train.Len())
+	if kind.Trained() {
+		a.Steps = orInt(o.Steps, kind.steps())
+	}
 	if kind.Residual() {
 		a.Geometry = &geometry
 	}

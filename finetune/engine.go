@@ -9,6 +9,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
+	devices "github.com/scumble-dp/scumble/backend"
 	"github.com/scumble-dp/scumble/diffusion"
 	"github.com/scumble-dp/scumble/dpsgd"
 	"github.com/scumble-dp/scumble/nn"
@@ -46,6 +47,9 @@ func newTrainer(ctx context.Context, backend compute.Backend, c *Config, plan *P
 		},
 		Vector: tr.initial, Public: tr.draws.random(t), Draws: c.Training.Multiplicity,
 		ExpectedBatchSize: m.ExpectedBatchSize, Examples: m.ExpectedBatchSize * float64(m.Steps), Cache: o.TuneCache,
+	}
+	if tune.Engine.Base.Release {
+		devices.ReturnMemory()
 	}
 	if o.canaries != nil {
 		if err := o.canaries.extend(tr, &tune); err != nil {

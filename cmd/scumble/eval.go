@@ -29,6 +29,7 @@ type evaluating struct {
 	resize            string
 	options           eval.FidelityOptions
 	wrn               string
+	steps             int           // Of classifiers.
 	geometry          eval.Geometry // Of wrn.
 	subgroups         []string
 	protocol          string
@@ -93,6 +94,7 @@ privacy.reserve of the config kept back; exit code 4 says that there is too litt
 	f.StringVar(&e.wrn, "wrn", "10-1", "`DEPTH-WIDTH` of classifier wrn; DPImageBench's is 40-4")
 	f.StringArrayVar(&e.subgroups, "subgroup", nil, "`NAME=PATH` of reference images to score by themselves too; may be repeated")
 	f.StringSliceVar(&e.labelOf, "label-of", nil, "`CLASS=WORDS` that captions of a class have in them, such as 7=seven; commas between several")
+	f.IntVar(&e.steps, "classifier-steps", 0, "`UPDATES` of 64 images that train a classifier; 0 is 1200, of wrn, resnet and resnext 300")
 	f.IntVar(&e.seeds, "seeds", 1, "`COUNT` of times that each classifier is trained")
 	f.Uint64Var(&e.seed, "seed", 1, "`NUMBER` that decides the classifiers' starts and batches; the first of --seeds")
 	f.StringVar(&e.features, "features", "glyphs", "what gives features: glyphs, or the `FILE` (safetensors, ONNX) of Inception v3")
@@ -161,6 +163,9 @@ func (e *evaluating) check(path string) error {
 	}
 	if e.seeds < 1 || e.seeds > 100 {
 		return misuse(fmt.Errorf("--seeds is %d, want 1 to 100", e.seeds))
+	}
+	if e.steps < 0 || e.steps > 1_000_000 {
+		return misuse(fmt.Errorf("--classifier-steps is %d, want 0 to 1000000", e.steps))
 	}
 	if o := e.options; o.KID.Subsets < 1 || o.KID.SubsetSize < 0 || o.Neighbours < 1 {
 		return misuse(fmt.Errorf("--kid-subsets is %d, --kid-subset-size %d, --neighbours %d, want 1, 0 and 1 at least", o.KID.Subsets, o.KID.SubsetSize, o.Neighbours))
@@ -350,7 +355,7 @@ func (e *evaluating) compareImages(c *cobra.Command, path string) (*evaluation, 
 	}
 	for _, name := range e.classifiers {
 		kind := eval.Classifier(name)
-		a, err := eval.ScoreClassifier(c.Context(), s.backend, kind, train, test, e.seeds, s.classifierOptions(kind, e.geometry, e.seed, e.seeds), subgroups...)
+		a, err := eval.ScoreClassifier(c.Context(), s.backend, kind, train, test, e.seeds, s.classifierOptions(kind, e, e.seeds), subgroups...)
 		if err != nil {
 			return nil, err
 		}
@@ -446,9 +451,9 @@ func (e *evaluating) openNetwork(s *session) (*eval.Extractor, error) {
 }
 
 // classifierOptions are those of one kind of classifier over seeds.
-func (s *session) classifierOptions(kind eval.Classifier, wrn eval.Geometry, seed uint64, seeds int) eval.ClassifierOptions {
+func (s *session) classifierOptions(kind eval.Classifier, e *evaluating, seeds int) eval.ClassifierOptions {
 	start, nth := time.Now(), 1
-	o := eval.ClassifierOptions{Seed: seed, Lowering: s.lowering, Workers: s.workers,
+	o := eval.ClassifierOptions{Steps: e.steps, Seed: e.seed, Lowering: s.lowering, Workers: s.workers,
 		Report: func(step, steps int) {
 			left := time.Since(start).Seconds() / float64(step) * float64(steps-step)
 			s.talk.progress(step == steps, "classifier %s, %d of %d: step %d/%d, %s left", kind, nth, seeds, step, steps, short(time.Duration(left*float64(time.Second))))
@@ -457,7 +462,7 @@ func (s *session) classifierOptions(kind eval.Classifier, wrn eval.Geometry, see
 			}
 		}}
 	if kind == eval.WRN {
-		o.Geometry = wrn
+		o.Geometry = e.geometry
 	}
 	return o
 }

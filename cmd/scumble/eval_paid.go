@@ -234,7 +234,7 @@ func (e *evaluating) wrong(c *cobra.Command, kind eval.Classifier, synthetic, pr
 		return nil, err
 	}
 	defer s.close()
-	p, err := eval.TrainClassifier(c.Context(), s.backend, kind, synthetic, s.classifierOptions(kind, e.geometry, e.seed, 1))
+	p, err := eval.TrainClassifier(c.Context(), s.backend, kind, synthetic, s.classifierOptions(kind, e, 1))
 	if err != nil {
 		return nil, err
 	}
