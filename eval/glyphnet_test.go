@@ -208,3 +208,29 @@ func TestTrainGlyphs(t *testing.T) {
 		t.Error("broken weights: no error")
 	}
 }
+
+// TestFeaturesOfNeighbours: apart, an image's features are the same to the last bit
+// without another image.
+func TestFeaturesOfNeighbours(t *testing.T) {
+	set, err := glyphs.Render(glyphs.Options{Count: 40, Seed: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	less := *set
+	less.Pixels, less.Labels = set.Pixels[set.ImageSize():], set.Labels[1:]
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		n, err := Glyphs(b, NetworkOptions{Lowering: nn.Small, Apart: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		all, err := n.Features(t.Context(), set, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := n.Features(t.Context(), &less, nil)
+		if err != nil || !slices.Equal(got.Values, all.Values[all.Dim:]) {
+			t.Errorf("features change with the image before (%v)", err)
+		}
+	})
+}

@@ -17,6 +17,10 @@ import (
 type NetworkOptions struct {
 	Lowering nn.Lowering
 	Workers  int // Calls to the backend at the same time. Zero means 1.
+	// Apart takes each image in a call of its own: its features are then the same to
+	// the last bit whoever else is in the set, which a mechanism that asks private
+	// images one by one rests on.
+	Apart bool
 }
 
 // Extractor is a network that turns images into [Features]. Close it after use.
@@ -51,6 +55,9 @@ func newExtractor(backend compute.Backend, about Network, weights *nn.Weights, d
 		return nil, err
 	}
 	about.Dim = dim
+	if o.Apart {
+		batch = 1
+	}
 	return &Extractor{about: about, program: program, workers: max(1, o.Workers), batch: batch, dim: dim, classes: classes,
 		halfOpen: about.Resize == ResizePyTorch}, nil
 }

@@ -17,12 +17,12 @@ func newBench() *cobra.Command {
 		Use:   "bench",
 		Short: "Time the standard workloads on this machine",
 		Long: `bench times what scumble does on models and data of its own, so that machines,
-backends and versions compare. It opens no data.`,
+backends and versions compare. It opens no data. classifier and evolution are baselines at a guarantee, on the data of a config.`,
 		Example: "  scumble bench step --workload latent --trainable attention --batch 256",
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newBenchStep(), newBenchSample())
+	c.AddCommand(newBenchStep(), newBenchSample(), newBenchClassifier(), newBenchEvolution())
 	return c
 }
 

@@ -30,7 +30,7 @@ var goldenHelp = []string{
 // goldenText are more of them, whose examples need what takes minutes to make;
 // testdata/script has them.
 var goldenText = []string{"eval", "eval train-network", "report", "audit", "audit canary", "audit mia", "audit replicas",
-	"bench", "bench step"}
+	"bench", "bench step", "bench sample", "bench classifier", "bench evolution"}
 
 func TestHelp(t *testing.T) {
 	for _, name := range slices.Concat(goldenHelp, goldenText) {
