@@ -26,11 +26,8 @@ func newXLA(path string) (compute.Backend, error) {
 	logging := klog.CaptureState() // go-xla logs to standard error what it also returns.
 	defer logging.Restore()
 	klog.SetLogger(logr.Discard())
-	if _, ok := os.LookupEnv("XLA_FLAGS"); !ok {
-		// We use the cores by calling from several goroutines. XLA's own threads
-		// on top of that cost more than they bring: small steps took 1.75 times
-		// as long with them (2 cores).
-		os.Setenv("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+	if err := setFlags(path); err != nil {
+		return nil, err
 	}
 	// Norms and sums must be of the same float32 numbers: TF32 rounds the factors of
 	// products and convolutions on GPUs by more than clipping allows for.

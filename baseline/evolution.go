@@ -115,7 +115,7 @@ func Evolve(ctx context.Context, private, pool *dataset.Set, privateFeatures, po
 			o.Report(iteration+1, o.Iterations)
 		}
 	}
-	return subset(pool, chosen), nil
+	return pool.Subset(chosen), nil
 }
 
 // around returns how many neighbours of a winner the next generation is drawn from.
@@ -197,14 +197,4 @@ func distance(a, b []float32) float64 {
 		sum += d * d
 	}
 	return float64(sum)
-}
-
-// subset copies images of a set, in the order of the indices.
-func subset(s *dataset.Set, indices []int) *dataset.Set {
-	out := &dataset.Set{Height: s.Height, Width: s.Width, Channels: s.Channels, Classes: s.Classes}
-	for _, i := range indices {
-		out.Pixels = append(out.Pixels, s.Image(i)...)
-		out.Labels = append(out.Labels, s.Labels[i])
-	}
-	return out
 }

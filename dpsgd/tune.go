@@ -2,6 +2,7 @@ package dpsgd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"runtime/debug"
@@ -169,6 +170,9 @@ func (t *tuner) try(ctx context.Context, both bool) error {
 			return err
 		}
 	}
+	if len(t.choice.Trials) == 0 {
+		return errors.New("gradients of public examples are not finite together, though each alone is: the backend computes nonsense at this physical batch; choose another, or another backend")
+	}
 	best := t.choice.Trials[t.best]
 	t.choice.Method, t.choice.Size = best.Method, best.Size
 	return nil
@@ -258,6 +262,11 @@ func (t *tuner) measure(ctx context.Context, method Method, size int) (Trial, er
 	if _, err := e.part(vector, nil, t.o.Public); err != nil { // Compiles.
 		return Trial{}, err
 	}
+	if size > 1 {
+		if ok, err := e.sound(vector, size, t.o.Public); err != nil || !ok {
+			return Trial{Method: method, Size: size, Seconds: math.Inf(1)}, err
+		}
+	}
 	debug.FreeOSMemory() // So that what the calls take is seen.
 	peak := watch()
 	for range 3 {
@@ -284,6 +293,37 @@ func (t *tuner) measure(ctx context.Context, method Method, size int) (Trial, er
 	e.memory = estimate(t.choice.Trials, method)
 	e.memory.before = before
 	return trial, nil
+}
+
+// sound reports whether a call of size public examples gives a finite sum, or else
+// each of a few of them alone does not: a size at which the backend computes nonsense,
+// as one did at 256 examples, is not taken, however fast. Where memory runs out the
+// timing finds a smaller size.
+func (e *Engine) sound(vector *nn.Vector, size int, public Fetch) (bool, error) {
+	const few = 2
+	p, err := e.run(vector, positions(size), size, public)
+	if errors.Is(err, ErrMemory) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer e.spare.give(p)
+	if finite(p.sum) {
+		return true, nil
+	}
+	for i := range min(few, size) {
+		alone, err := e.run(vector, []int{i}, 1, public)
+		if err != nil {
+			return false, err
+		}
+		own := finite(alone.sum)
+		e.spare.give(alone)
+		if !own {
+			return true, nil // The model's own doing.
+		}
+	}
+	return false, nil
 }
 
 func positions(n int) []int {

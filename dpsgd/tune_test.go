@@ -357,3 +357,39 @@ func TestFirstDraws(t *testing.T) {
 		t.Errorf("a model of large maps begins with %d draws (%v), want %d", n, err, firstDraws)
 	}
 }
+
+// A size at which the backend computes nonsense of public examples is not taken,
+// though larger calls are faster; examples that are no numbers by themselves are the
+// model's own affair.
+func TestTuneLeavesNonsense(t *testing.T) {
+	p := convolutions(t)
+	slow := delayed(t, func(int) time.Duration { return 100 * time.Millisecond })
+	for from, want := range map[int]int{9: 8, 1000: 32, 2: 1} {
+		o := tuneOptions(p, Auto)
+		o.ExpectedBatchSize = 64
+		fetch := o.Public
+		o.Public = func(positions []int, size int) ([]*tensors.Tensor, error) {
+			inputs, err := fetch(positions, size)
+			if err == nil && size >= from {
+				for _, x := range inputs {
+					if x.Rank() == 4 {
+						tensors.MustMutableFlatData(x, func(v []float32) { v[0] = float32(math.NaN()) })
+					}
+				}
+			}
+			return inputs, err
+		}
+		e, choice, err := Tune(context.Background(), slow, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if choice.Size != want {
+			t.Errorf("nonsense from %d examples on: the choice is %s, want calls of %d", from, choice, want)
+		}
+		e.Close()
+		o.Engine.Method = BookKeeping
+		if _, _, err := Tune(context.Background(), slow, o); (err != nil) != (want == 1) || err != nil && !strings.Contains(err.Error(), "nonsense") {
+			t.Errorf("book-keeping alone, nonsense from %d examples on: %v", from, err)
+		}
+	}
+}

@@ -38,7 +38,7 @@ const (
 // Config of a run. All of it is public: it is copied into the run directory
 // and into the statement, so nothing in it may be computed from private data.
 type Config struct {
-	Base   string `yaml:"base" json:"base"`     // Folder of the base model, or "latent", "pixel", "colour" or "text" for a bundled one.
+	Base   string `yaml:"base" json:"base"`     // Folder of the base model, or "latent", "pixel", "colour", "text" or "shapes" for a bundled one.
 	Method Method `yaml:"method" json:"method"` // Required.
 
 	Data      Data            `yaml:"data" json:"data"`
@@ -245,7 +245,7 @@ func (c *Config) Validate() error {
 	}
 	switch {
 	case c.Base == "":
-		return bad("base is missing, want the folder of a base model, or latent, pixel, colour or text")
+		return bad("base is missing, want the folder of a base model, or latent, pixel, colour, text or shapes")
 	case c.Method != Attention && c.Method != LoDA && c.Method != LoRA && c.Method != Full:
 		return bad("method is %q, want attention, loda, lora or full", c.Method)
 	case c.Data.Path == "":

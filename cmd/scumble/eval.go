@@ -22,6 +22,8 @@ type evaluating struct {
 	reference, labels string
 	public            bool
 	seed              uint64
+	runDir            string   // Of which the synthetic images are; empty for others.
+	classes           []string // In the order of the labels, where asked.
 	seeds             int
 	metrics           []string
 	classifiers       []string
@@ -88,6 +90,7 @@ privacy.reserve of the config kept back; exit code 4 says that there is too litt
 	f.SortFlags = false
 	f.StringVar(&e.reference, "reference", "", "`PATH` of labelled real images: class folders or IDX; or a file of features")
 	f.StringVar(&e.labels, "reference-labels", "", "IDX `FILE` of the labels, where not beside the images")
+	f.StringSliceVar(&e.classes, "classes", nil, "`NAMES` of the class folders in the order of the reference's labels, where those are numbers; a run knows its own")
 	f.BoolVar(&e.public, "reference-public", false, "declare the reference images public")
 	f.StringSliceVar(&e.metrics, "metrics", []string{"all"}, "`NAMES` of metrics: fid,kid,is,prc,dc,fld, or all, or none")
 	f.StringSliceVar(&e.classifiers, "classifiers", []string{"cnn"}, "`NAMES` of classifiers, or all, or none")
@@ -126,6 +129,7 @@ func (e *evaluating) run(c *cobra.Command, path string) error {
 	if dir := filepath.Join(path, finetune.ReleaseDir, syntheticDir); dirExists(dir) {
 		path, run = dir, path
 	}
+	e.runDir = run
 	var out *evaluation
 	var err error
 	if eval.IsFeatureFile(path) {
@@ -300,8 +304,11 @@ func (e *evaluating) compareFiles(path string) (*evaluation, error) {
 
 // compareImages runs the network and the classifiers.
 func (e *evaluating) compareImages(c *cobra.Command, path string) (*evaluation, error) {
-	train, err := dataset.Open(path, dataset.Options{})
+	train, err := dataset.Open(path, dataset.Options{Classes: e.labelOrder(), AllowEmpty: e.runDir != ""})
 	if err != nil {
+		return nil, err
+	}
+	if err := e.checkOrder(path, train); err != nil {
 		return nil, err
 	}
 	if train.Captions != nil && e.rules != nil {

@@ -24,7 +24,7 @@ func newSample() *cobra.Command {
 		Use:   "sample MODEL|RUN --count N --out DIR",
 		Short: "Draw images from a model",
 		Long: `sample draws images from a model folder, a run directory (its released model) or
-a bundled model (latent, pixel, colour, text), with classifier-free guidance. A model of
+a bundled model (latent, pixel, colour, text, shapes), with classifier-free guidance. A model of
 classes gives DIR/CLASS/NUMBER.png; one that takes text gives DIR/NUMBER.png and
 metadata.jsonl for the prompts, which are public. Sampling from a released model
 costs no privacy. An image depends on the seed and its number alone.`,
@@ -76,6 +76,9 @@ costs no privacy. An image depends on the seed and its number alone.`,
 			set, err := s.draw(c.Context(), "images", m, labels, seed, o)
 			if err != nil {
 				return err
+			}
+			if classes != "" {
+				set = onlyNamed(set, strings.Split(classes, ","))
 			}
 			if err := writeSamples(out, set); err != nil {
 				return err
@@ -129,6 +132,22 @@ func chooseLabels(all []string, names string, count int) ([]int, error) {
 		labels[i] = chosen[labels[i]]
 	}
 	return labels, nil
+}
+
+// onlyNamed leaves the other classes out of a set that has no image of them: their
+// folders would be empty.
+func onlyNamed(set *dataset.Set, names []string) *dataset.Set {
+	kept := *set
+	kept.Classes, kept.Labels = nil, make([]int, len(set.Labels))
+	for _, name := range set.Classes {
+		if slices.Contains(names, name) {
+			kept.Classes = append(kept.Classes, name)
+		}
+	}
+	for i, label := range set.Labels {
+		kept.Labels[i] = slices.Index(kept.Classes, set.Classes[label])
+	}
+	return &kept
 }
 
 // gridColumns is how many images of a class a contact sheet shows.
