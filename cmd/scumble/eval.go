@@ -90,7 +90,7 @@ privacy.reserve of the config kept back; exit code 4 says that there is too litt
 	f.SortFlags = false
 	f.StringVar(&e.reference, "reference", "", "`PATH` of labelled real images: class folders or IDX; or a file of features")
 	f.StringVar(&e.labels, "reference-labels", "", "IDX `FILE` of the labels, where not beside the images")
-	f.StringSliceVar(&e.classes, "classes", nil, "`NAMES` of the class folders in the order of the reference's labels, where those are numbers; a run knows its own")
+	f.StringSliceVar(&e.classes, "classes", nil, "`NAMES` of the classes in the order of the reference's labels, where those are numbers")
 	f.BoolVar(&e.public, "reference-public", false, "declare the reference images public")
 	f.StringSliceVar(&e.metrics, "metrics", []string{"all"}, "`NAMES` of metrics: fid,kid,is,prc,dc,fld, or all, or none")
 	f.StringSliceVar(&e.classifiers, "classifiers", []string{"cnn"}, "`NAMES` of classifiers, or all, or none")
