@@ -87,6 +87,9 @@ func (b *baselineRun) open(c *cobra.Command, path string) (*session, error) {
 	}
 	if err == nil && b.reference != "" {
 		b.test, err = dataset.Open(b.reference, dataset.Options{Size: b.plan.Size, Channels: b.plan.Channels, Classes: b.plan.Classes, Split: dataset.Test})
+		if err != nil && s.conceal { // It may be private as well.
+			err = conceal(err, b.reference, b.plan)
+		}
 	}
 	if err == nil {
 		b.set, err = dataset.Open(b.config.Data.Path, b.config.Data.Options(b.plan.Size, b.plan.Channels, b.plan.Classes))

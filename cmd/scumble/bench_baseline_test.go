@@ -73,6 +73,15 @@ sampling: {count: 50}
 			t.Errorf("%v: exit code %d, %s; want %q", args, code, errs.String(), want)
 		}
 	}
+	// With --json no error names a file of private or reference images.
+	if err := os.WriteFile(at("test/0/smith.png"), []byte("no picture"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"bench", "classifier", at("config.yaml"), "--out", at("v"), "--reference", at("test"), "--json", "--quiet", "--backend", "go"}, &out, &errs); code == exitDone ||
+		strings.Contains(errs.String()+out.String(), "smith") {
+		t.Errorf("exit code %d: %s", code, errs.String())
+	}
 	if _, err := os.Stat(at("y")); err == nil {
 		t.Error("a run that spent nothing left a folder")
 	}
