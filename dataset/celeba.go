@@ -2,7 +2,6 @@ package dataset
 
 import (
 	"bytes"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -93,19 +92,9 @@ func (o Options) readList(dir string, format Format, name string) (*listFile, er
 		if !isFile(path) {
 			continue
 		}
-		if err := o.verify(path, format); err != nil {
+		data, err := o.readPublished(path, format, maxPublished)
+		if err != nil {
 			return nil, err
-		}
-		info, err := os.Stat(path)
-		if err != nil {
-			return nil, openError(path, err)
-		}
-		if info.Size() > maxPublished {
-			return nil, invalid(path, "the file is of another kind", "%d bytes, want at most %d", info.Size(), int64(maxPublished))
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, openError(path, err)
 		}
 		return &listFile{path, data}, nil
 	}

@@ -2,7 +2,6 @@ package dataset
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 )
@@ -79,19 +78,9 @@ func openCIFAR(dir string, format Format, o Options) (*Set, error) {
 	}
 	a := &array{height: cifarSide, width: cifarSide, channels: 3}
 	for _, path := range files {
-		if err := o.verify(path, format); err != nil {
+		data, err := o.readPublished(path, format, maxPublished)
+		if err != nil {
 			return nil, err
-		}
-		info, err := os.Stat(path)
-		if err != nil {
-			return nil, openError(path, err)
-		}
-		if info.Size() > maxPublished {
-			return nil, invalid(path, "the file is of another kind", "%d bytes, want at most %d", info.Size(), int64(maxPublished))
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, openError(path, err)
 		}
 		var bad *Error
 		if python {
@@ -106,10 +95,6 @@ func openCIFAR(dir string, format Format, o Options) (*Set, error) {
 	}
 	return a.set(dir, names, o)
 }
-
-// maxPublished bounds files that are read whole: over five times the largest of
-// the kinds that are.
-const maxPublished = 1 << 30
 
 // addRecords adds the images of a file of the binary version: for each a byte
 // of label (CIFAR-100: group, then class) and the planes of three colours.

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"os"
 	"slices"
 	"strconv"
 )
@@ -12,6 +13,30 @@ var (
 	cifar10Names  = []string{"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}
 	camelyonNames = []string{"normal", "tumor"}
 )
+
+// maxPublished bounds most files that are read whole, in bytes: over five times the
+// largest of the kinds that are.
+const maxPublished = 1 << 30
+
+// readPublished checks a file against what was published under its name and reads
+// it, if it has at most limit bytes.
+func (o Options) readPublished(path string, format Format, limit int64) ([]byte, error) {
+	if err := o.verify(path, format); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	if info.Size() > limit {
+		return nil, invalid(path, "the file is of another kind", "%d bytes, want at most %d", info.Size(), limit)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	return data, nil
+}
 
 // array is what a file of images and labels holds.
 type array struct {

@@ -2,7 +2,6 @@ package dataset
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 )
 
@@ -28,19 +27,9 @@ func openSVHN(path string, o Options) (*Set, error) {
 	}
 	a := &array{height: cifarSide, width: cifarSide, channels: 3}
 	for _, file := range files {
-		if err := o.verify(file, SVHN); err != nil {
+		data, err := o.readPublished(file, SVHN, 4*maxPublished)
+		if err != nil {
 			return nil, err
-		}
-		info, err := os.Stat(file)
-		if err != nil {
-			return nil, openError(file, err)
-		}
-		if info.Size() > 4*maxPublished {
-			return nil, invalid(file, "the file is of another kind", "%d bytes, want at most %d", info.Size(), int64(4*maxPublished))
-		}
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, openError(file, err)
 		}
 		if bad := a.addSVHN(data); bad != nil {
 			bad.Path = file
