@@ -108,6 +108,11 @@ func checkSets(train, test *dataset.Set) error {
 	if train.Len() == 0 || test.Len() == 0 {
 		return fmt.Errorf("classifier has %d training and %d test images, want at least one of each", train.Len(), test.Len())
 	}
+	return checkKind(train, test)
+}
+
+// checkKind says whether images can be given to a classifier that was trained on others.
+func checkKind(train, test *dataset.Set) error {
 	if train.Height != test.Height || train.Width != test.Width || train.Channels != test.Channels {
 		return fmt.Errorf("training images are %dx%dx%d, test images %dx%dx%d, want the same", train.Height, train.Width, train.Channels, test.Height, test.Width, test.Channels)
 	}

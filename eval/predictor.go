@@ -2,6 +2,7 @@ package eval
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -25,7 +26,10 @@ type Predictor struct {
 
 // Predict returns the label that the classifier gives to each image.
 func (p *Predictor) Predict(ctx context.Context, test *dataset.Set) ([]int, error) {
-	if err := checkSets(p.train, test); err != nil {
+	if test.Len() == 0 {
+		return nil, errors.New("classifier has no image to label, want at least one")
+	}
+	if err := checkKind(p.train, test); err != nil {
 		return nil, err
 	}
 	return p.predict(ctx, test)

@@ -51,8 +51,9 @@ type Config struct {
 	Sampling  Sampling        `yaml:"sampling" json:"sampling"`
 
 	// What is asked of the private images before the first step, each paid for.
-	ClassChoice ClassChoice `yaml:"class_choice,omitempty" json:"class_choice,omitzero"`
-	WarmStart   WarmStart   `yaml:"warm_start,omitempty" json:"warm_start,omitzero"`
+	ClassChoice ClassChoice   `yaml:"class_choice,omitempty" json:"class_choice,omitzero"`
+	WarmStart   WarmStart     `yaml:"warm_start,omitempty" json:"warm_start,omitzero"`
+	Teacher     TeacherConfig `yaml:"teacher,omitempty" json:"teacher,omitzero"`
 }
 
 // Data says where the private images are and what is public about them.
@@ -338,7 +339,7 @@ func (c *Config) Validate() error {
 		return bad("privacy.reserve is %g, want below privacy.epsilon = %g", p.Reserve, p.Epsilon)
 	}
 	if err := cmp.Or(checkBlocks("attention.blocks", c.Attention.Blocks), checkBlocks("full.blocks", c.Full.Blocks),
-		t.Augment.validate(), t.Timesteps.validate(), c.ClassChoice.validate(c), c.WarmStart.validate()); err != nil {
+		t.Augment.validate(), t.Timesteps.validate(), c.ClassChoice.validate(c), c.WarmStart.validate(), c.Teacher.validate(c.Data.Examples)); err != nil {
 		return bad("%s", err)
 	}
 	for i, path := range p.PreviousRuns {

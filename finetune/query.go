@@ -50,7 +50,7 @@ func Queries(record *accountant.Record) []accountant.RunStatus {
 // queries returns what a config asks before the first step, with its noise.
 func (c *Config) queries(plan *Plan) ([]Query, error) {
 	var all []Query
-	for _, of := range []func(*Plan) (*Query, error){c.classQuery, c.meansQuery} {
+	for _, of := range []func(*Plan) (*Query, error){c.classQuery, c.meansQuery, c.teacherQuery} {
 		q, err := of(plan)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
@@ -218,6 +218,11 @@ func (r *run) prepare(ctx context.Context, backend compute.Backend, t *target, t
 		}
 		if err := r.warmUp(ctx, backend, t, canvas, w, m, o); err != nil {
 			return fmt.Errorf("warm_start: %w", err)
+		}
+	}
+	if r.plan.query(teacherRun) != nil {
+		if err := r.teach(ctx, backend, set, o); err != nil {
+			return fmt.Errorf("teacher: %w", err)
 		}
 	}
 	tr.initial = t.weights().Flatten(t.trainable)

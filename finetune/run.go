@@ -50,6 +50,8 @@ type Options struct {
 	// is opened, with the time that all steps should take: measured on an empty
 	// batch, it may be released, as the time they took may not.
 	Ready func(expected time.Duration)
+	// Taught is called after every step of the teacher. It gets nothing private.
+	Taught func(step, steps int)
 	// Report is called after every step. It gets nothing private.
 	Report func(Progress)
 

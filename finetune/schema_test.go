@@ -247,7 +247,7 @@ func set(t *testing.T, path string, value any) map[string]any {
 func TestSchemaAgreesWithValidate(t *testing.T) {
 	root := parsedSchema(t)
 	// What needs two keys is Validate's alone.
-	two := regexp.MustCompile(`below 1/data.examples|in \(0, data.examples|below the chance|training.steps = |below privacy.epsilon|warm_start needs|class_choice needs|parts with a mixture|only edm has it|only ddim has it|has s_churn 0`)
+	two := regexp.MustCompile(`below 1/data.examples|in \(0, data.examples|below the chance|training.steps = |below privacy.epsilon|warm_start needs|class_choice needs|teacher needs|teacher: expected batch|parts with a mixture|only edm has it|only ddim has it|has s_churn 0`)
 	cases := 0
 	for _, l := range leaves(t, new(Config)) {
 		values := []any{nil, "", "x", "latent", "linear", -1, 0, 1, 2, 3, 27, 28, 32, 64, 65, 0.5, 1.5, 1e6, 1e7, 1e-101, -0.5, math.NaN(), math.Inf(1), true,

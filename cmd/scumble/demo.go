@@ -134,7 +134,7 @@ func (s *session) demo(ctx context.Context, c *finetune.Config, out string, resu
 	}
 
 	start := time.Now()
-	synthetic, err := s.synthesise(ctx, out, result.Model, c.Sampling)
+	synthetic, err := s.synthesise(ctx, out, result.Model, c, r)
 	if err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ runs together. Exit code 4 says that it is spent.`,
 			}
 			start := time.Now()
 			if config.Sampling.Count > 0 {
-				if _, err := s.synthesise(c.Context(), o.dir, result.Model, config.Sampling); err != nil {
+				if _, err := s.synthesise(c.Context(), o.dir, result.Model, config, r); err != nil {
 					return err
 				}
 				r.Seconds["sample"] = time.Since(start).Seconds()

@@ -20,6 +20,7 @@ func newSample() *cobra.Command {
 	var o finetune.Sampling
 	var out, classes, sheet, sampler string
 	var seed uint64
+	var disputed bool
 	c := &cobra.Command{
 		Use:   "sample MODEL|RUN --count N --out DIR",
 		Short: "Draw images from a model",
@@ -27,7 +28,8 @@ func newSample() *cobra.Command {
 a bundled model (latent, pixel, colour, text, shapes), with classifier-free guidance. A model of
 classes gives DIR/CLASS/NUMBER.png; one that takes text gives DIR/NUMBER.png and
 metadata.jsonl for the prompts, which are public. Sampling from a released model
-costs no privacy. An image depends on the seed and its number alone.`,
+costs no privacy. An image depends on the seed and its number alone. The teacher of a
+run, if it has one, chooses among them: see --disputed.`,
 		Example: "  scumble sample runs/demo --count 100 --out digits --guidance 1.5",
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -53,7 +55,10 @@ costs no privacy. An image depends on the seed and its number alone.`,
 			if _, err := os.Lstat(out); err == nil {
 				return invalid(fmt.Errorf("output %s exists; choose another", out))
 			}
-			name := args[0]
+			name, judge := args[0], ""
+			if path := teacherPath(name); !disputed && fileExists(path) {
+				judge = path
+			}
 			if released := filepath.Join(name, finetune.ReleaseDir, "model"); dirExists(released) {
 				name = released
 			}
@@ -73,7 +78,12 @@ costs no privacy. An image depends on the seed and its number alone.`,
 				return err
 			}
 			defer s.close()
-			set, err := s.draw(c.Context(), "images", m, labels, seed, o)
+			var set *dataset.Set
+			if judge != "" {
+				set, _, err = s.agreeing(c.Context(), "images", judge, m, labels, seed, o)
+			} else {
+				set, err = s.draw(c.Context(), "images", m, labels, seed, o)
+			}
 			if err != nil {
 				return err
 			}
@@ -109,6 +119,7 @@ costs no privacy. An image depends on the seed and its number alone.`,
 	c.Flags().Float64Var(&o.Churn.Noise, "churn-noise", 0, "`DEVIATION` of churn's noise (S_noise); 0 is 1")
 	c.Flags().Float64Var(&o.GuidanceScale, "guidance", 1, "`SCALE` of classifier-free guidance; 1 is off")
 	c.Flags().Uint64Var(&seed, "seed", sampleSeed, "`NUMBER` that decides the images")
+	c.Flags().BoolVar(&disputed, "disputed", false, "keep all images of a run that has a teacher, also those it takes for another class")
 	c.Flags().StringVar(&sheet, "sheet", "", "also write a contact sheet to this PNG `FILE`")
 	flags.add(c)
 	return c

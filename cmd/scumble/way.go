@@ -38,6 +38,8 @@ type results struct {
 	ExpectedSeconds float64 `json:"expected_seconds"` // All steps, by the pace of an empty batch.
 	ReadyBytes      int64   `json:"ready_rss_bytes"`  // Peak memory up to there.
 
+	Agreement *generate.Agreement `json:"agreement,omitempty"` // Of the teacher with the synthetic images.
+
 	Scores []score      `json:"scores"`
 	Paid   []paidFigure `json:"paid,omitempty"` // By the ledger: these may be released.
 
@@ -132,8 +134,9 @@ func (s *session) train(ctx context.Context, c *finetune.Config, o trainOptions)
 			plan = p
 			s.sayPlan(p, c)
 		},
-		Tuned: func(c *dpsgd.Choice) { s.talk.say("engine: %s", c) },
-		Ready: func(d time.Duration) { expected, ready = d, peakBytes() },
+		Tuned:  func(c *dpsgd.Choice) { s.talk.say("engine: %s", c) },
+		Taught: func(step, steps int) { s.talk.progress(step == steps, "teacher: step %d/%d", step, steps) },
+		Ready:  func(d time.Duration) { expected, ready = d, peakBytes() },
 		Report: func(p finetune.Progress) {
 			_ = keep() // Its error comes back below.
 			s.talk.progress(p.Step == p.Steps, "step %d/%d, %.2f s/step, %s left, epsilon spent %.3f of %g",
@@ -179,8 +182,16 @@ func (s *session) sayPlan(p *finetune.Plan, c *finetune.Config) {
 }
 
 // synthesise makes the synthetic set of a run and writes it to the release.
-func (s *session) synthesise(ctx context.Context, dir string, m *checkpoint.Model, c finetune.Sampling) (*dataset.Set, error) {
-	set, err := s.draw(ctx, "synthetic images", m, generate.Balanced(c.Count, len(m.Classes)), sampleSeed, c)
+func (s *session) synthesise(ctx context.Context, dir string, m *checkpoint.Model, c *finetune.Config, r *results) (*dataset.Set, error) {
+	const what = "synthetic images"
+	labels := generate.Balanced(c.Sampling.Count, len(m.Classes))
+	var set *dataset.Set
+	var err error
+	if c.Teacher.On() {
+		set, r.Agreement, err = s.agreeing(ctx, what, teacherPath(dir), m, labels, sampleSeed, c.Sampling)
+	} else {
+		set, err = s.draw(ctx, what, m, labels, sampleSeed, c.Sampling)
+	}
 	if err != nil {
 		return nil, err
 	}

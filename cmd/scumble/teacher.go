@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/scumble-dp/scumble/checkpoint"
+	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/finetune"
+	"github.com/scumble-dp/scumble/generate"
+	"github.com/scumble-dp/scumble/teacher"
+)
+
+// teacherRounds is how often an image is drawn until the teacher agrees.
+const teacherRounds = 8
+
+// teacherPath is the place of a run's teacher, if it has one. It is in the release,
+// so that whoever has that can draw what the run drew.
+func teacherPath(run string) string {
+	return filepath.Join(run, finetune.ReleaseDir, finetune.TeacherFile)
+}
+
+// agreeing makes one image per label that the teacher of that file takes for that
+// label. It reads released files only, so it costs no privacy.
+func (s *session) agreeing(ctx context.Context, what, path string, m *checkpoint.Model, labels []int, seed uint64, c finetune.Sampling) (*dataset.Set, *generate.Agreement, error) {
+	judge, err := teacher.Load(s.backend, s.lowering, path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer judge.Close()
+	set, a, err := generate.Agreeing(labels, teacherRounds, func(labels []int, round int) (*dataset.Set, error) {
+		return s.sample(ctx, what, m, labels, seed+uint64(round)<<32, c)
+	}, func(set *dataset.Set) ([]int, error) { return judge.Label(ctx, set) })
+	if err != nil {
+		return nil, nil, err
+	}
+	s.talk.say("the teacher chose %d images of %d that were drawn, and disputes %d of them", set.Len(), a.Drawn, a.Disputed)
+	return set, &a, nil
+}

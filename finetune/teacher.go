@@ -1,0 +1,102 @@
+package finetune
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/gomlx/compute"
+
+	"github.com/scumble-dp/scumble/accountant"
+	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/teacher"
+)
+
+// TeacherConfig trains a classifier on the private images by DP-SGD before the first step.
+// Synthetic images that it takes for another class than they were drawn for
+// are thrown away and drawn again (see package teacher).
+type TeacherConfig struct {
+	NoiseMultiplier   float64 `yaml:"noise_multiplier,omitempty" json:"noise_multiplier,omitempty"`       // Of its steps. This or Share; neither is no teacher.
+	Share             float64 `yaml:"share,omitempty" json:"share,omitempty"`                             // The part of privacy.epsilon that the teacher would cost alone, in (0, 1).
+	Steps             int     `yaml:"steps,omitempty" json:"steps,omitempty"`                             // Zero means 200.
+	ExpectedBatchSize float64 `yaml:"expected_batch_size,omitempty" json:"expected_batch_size,omitempty"` // Zero means a twentieth of data.examples.
+	ClippingNorm      float64 `yaml:"clipping_norm,omitempty" json:"clipping_norm,omitempty"`             // Zero means 1.
+	LearningRate      float64 `yaml:"learning_rate,omitempty" json:"learning_rate,omitempty"`             // Zero means 1e-2.
+}
+
+// TeacherFile is the teacher of a run, in its release folder.
+const TeacherFile = "teacher.safetensors"
+
+const teacherRun = queryPrefix + "teacher"
+
+// On says whether there is a teacher.
+func (c TeacherConfig) On() bool { return c.cost().on() }
+
+func (c TeacherConfig) cost() cost { return cost{c.NoiseMultiplier, c.Share} }
+
+// options returns the training with its defaults.
+func (c TeacherConfig) options(examples int) teacher.Options {
+	return teacher.Options{
+		Steps: cmp.Or(c.Steps, 200), ExpectedBatchSize: cmp.Or(c.ExpectedBatchSize, max(1, float64(examples)/20)),
+		ClippingNorm: cmp.Or(c.ClippingNorm, 1), LearningRate: cmp.Or(c.LearningRate, 1e-2), EMA: 0.95, Seed: 1,
+	}
+}
+
+func (c TeacherConfig) validate(examples int) error {
+	if c != (TeacherConfig{}) && !c.On() {
+		return errors.New("teacher needs noise_multiplier or share")
+	}
+	if err := c.cost().validate("teacher"); err != nil || !c.On() {
+		return err
+	}
+	if err := c.options(examples).Validate(examples); err != nil {
+		return fmt.Errorf("teacher: %w", err)
+	}
+	return nil
+}
+
+// teacherQuery returns the query of a config's teacher, nil without one.
+func (c *Config) teacherQuery(plan *Plan) (*Query, error) {
+	if !c.Teacher.On() {
+		return nil, nil
+	}
+	if plan.Text {
+		return nil, errors.New("teacher tells classes apart, and the base model takes text: leave it out")
+	}
+	o := c.Teacher.options(c.Data.Examples)
+	event, err := c.Teacher.cost().noise(accountant.DPSGD(0, o.ExpectedBatchSize/float64(c.Data.Examples), o.Steps), c.Privacy)
+	if err != nil {
+		return nil, fmt.Errorf("teacher: %w", err)
+	}
+	return &Query{Run: teacherRun, Event: event, What: fmt.Sprintf(
+		"classifier of %d classes trained by DP-SGD: %d steps on clipped gradients of norm at most %g, the sensitivity; it chooses among synthetic images",
+		len(plan.Classes), o.Steps, o.ClippingNorm)}, nil
+}
+
+// teach trains the teacher of a run, which its ledger pays for, unless it is there
+// already.
+func (r *run) teach(ctx context.Context, backend compute.Backend, set *dataset.Set, o Options) error {
+	q, path := r.plan.query(teacherRun), r.released(TeacherFile)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	options := r.config.Teacher.options(r.config.Data.Examples)
+	if r.left(teacherRun) < options.Steps { // It was interrupted: its weights were in memory only.
+		return r.lostResult(q)
+	}
+	noise, sampler, err := querySecrets(q, set.Len(), o)
+	if err != nil {
+		return err
+	}
+	options.Lowering, options.Workers = o.Lowering, o.Workers
+	options.Report = o.Taught
+	net, err := teacher.Train(ctx, backend, set, teacher.Mechanism{
+		NoiseMultiplier: q.Event.NoiseMultiplier, Noise: noise, Sampler: sampler, Record: r.ask(q)}, options)
+	if err != nil {
+		return err
+	}
+	return teacher.Save(path, net, set)
+}

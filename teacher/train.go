@@ -1,0 +1,124 @@
+package teacher
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/dpsgd"
+	"github.com/scumble-dp/scumble/eval"
+	"github.com/scumble-dp/scumble/nn"
+	"github.com/scumble-dp/scumble/optim"
+	"github.com/scumble-dp/scumble/subsample"
+)
+
+// Options of Train. All are public.
+type Options struct {
+	Steps             int     // Required.
+	ExpectedBatchSize float64 // Mean logical batch: the divisor of the gradients. Required.
+	ClippingNorm      float64 // Required.
+	LearningRate      float64 // Of AdamW, on gradients in units of the clipping norm. Required.
+	EMA               float64 // Decay per step of the average that is returned. Zero is none.
+	Seed              uint64  // Of the weights at the start.
+
+	Lowering nn.Lowering
+	Workers  int // Calls to the backend at the same time. Zero means 1.
+	Report   func(step, steps int)
+}
+
+// Validate reports the first option that is out of range, for a public number of
+// examples.
+func (o Options) Validate(examples int) error {
+	switch {
+	case examples < 1:
+		return fmt.Errorf("examples is %d, want the public number of private images", examples)
+	case o.Steps < 1:
+		return fmt.Errorf("steps is %d, want at least 1", o.Steps)
+	case !(o.ExpectedBatchSize > 0 && o.ExpectedBatchSize <= float64(examples)):
+		return fmt.Errorf("expected batch size is %g, want above 0 and at most the %d examples", o.ExpectedBatchSize, examples)
+	case !(o.ClippingNorm >= 1e-6 && o.ClippingNorm <= 1e6):
+		return fmt.Errorf("clipping norm is %g, want 1e-6 to 1e6", o.ClippingNorm)
+	case !(o.LearningRate > 0 && o.LearningRate < 1e3):
+		return fmt.Errorf("learning rate is %g, want positive and below 1e3", o.LearningRate)
+	case !(o.EMA >= 0 && o.EMA < 1):
+		return fmt.Errorf("EMA decay is %g, want in [0, 1)", o.EMA)
+	}
+	return nil
+}
+
+// Mechanism is what makes the training private, chosen by whoever accounts for it.
+type Mechanism struct {
+	NoiseMultiplier float64
+	Noise           *dpsgd.Noise
+	Sampler         *subsample.Poisson // Over the private images, with probability ExpectedBatchSize / public number of examples.
+	Record          func() error       // Charges one step. It is called before that step's noise exists.
+}
+
+// Train trains the small convolutional classifier of package eval on labelled private
+// images.
+//
+// Guarantee: see the package comment. An image adds one gradient of norm at most the
+// clipping norm to the sum of a step it is drawn for; the sum is divided by public numbers.
+func Train(ctx context.Context, backend compute.Backend, private *dataset.Set, m Mechanism, o Options) (*eval.Untrained, error) {
+	net, err := eval.NewUntrained(backend, private, eval.ClassifierOptions{Seed: o.Seed, Lowering: o.Lowering})
+	if err != nil {
+		return nil, err
+	}
+	weights := net.Weights()
+	engine, err := dpsgd.NewEngine(backend, dpsgd.EngineOptions{Method: dpsgd.BookKeeping, ClippingNorm: o.ClippingNorm,
+		NN: nn.Options{Lowering: o.Lowering}, Weights: weights, Trainable: weights.Names(), Loss: net.Losses, PhysicalBatchSize: 128, Workers: o.Workers})
+	if err != nil {
+		return nil, err
+	}
+	defer engine.Close()
+	vector := weights.Flatten(weights.Names())
+	adam, average := optim.AdamW{LearningRate: o.LearningRate, Beta2: 0.99}, optim.EMA{Decay: o.EMA}
+	for step := range o.Steps {
+		batch := m.Sampler.Draw()
+		sum, _, err := engine.Sum(ctx, vector, len(batch), func(positions []int, size int) ([]*tensors.Tensor, error) {
+			return inputs(private, batch, positions, size), nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		gradient, err := sum.Release(m.Noise, m.NoiseMultiplier, m.Record)
+		if err != nil {
+			return nil, err
+		}
+		for i := range gradient {
+			gradient[i] /= o.ExpectedBatchSize * o.ClippingNorm
+		}
+		if err := adam.Update(vector, gradient, optim.Cosine.Factor(step, o.Steps, 0)); err != nil {
+			return nil, err
+		}
+		average.Update(vector)
+		if o.Report != nil {
+			o.Report(step+1, o.Steps)
+		}
+	}
+	if o.EMA > 0 {
+		vector = average.Weights()
+	}
+	weights.SetFlat(weights.Names(), vector)
+	return net, nil
+}
+
+// inputs are the pixels and labels of a physical batch, filled up with grey.
+func inputs(set *dataset.Set, batch, positions []int, size int) []*tensors.Tensor {
+	pixels := make([]float32, size*set.ImageSize())
+	labels := make([]int32, size)
+	for k, p := range positions {
+		i := batch[p]
+		for j, b := range set.Image(i) {
+			pixels[k*set.ImageSize()+j] = float32(b)/127.5 - 1
+		}
+		labels[k] = int32(set.Labels[i])
+	}
+	return []*tensors.Tensor{
+		tensors.FromFlatDataAndDimensions(pixels, size, set.Height, set.Width, set.Channels),
+		tensors.FromFlatDataAndDimensions(labels, size),
+	}
+}
