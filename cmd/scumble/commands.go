@@ -10,7 +10,7 @@ import (
 // first.
 var commands = []func() *cobra.Command{
 	newDemo, newPlan, newPretrain, newImport, newPull, newFinetune, newSample, newEval, newAudit, newReport, newVerify, newSign, newExport,
-	newAccount, newCalibrate, newLedger, newData, newParity, newBench, newBackend, newDoctor, newVersion,
+	newAccount, newCalibrate, newLedger, newSweep, newData, newParity, newBench, newBackend, newDoctor, newVersion,
 }
 
 // printJSON writes one JSON object to standard output.
