@@ -25,6 +25,7 @@ type Sweep struct {
 	Public          Public         `yaml:"public"`           // What plays the private images.
 	Repeats         int            `yaml:"repeats"`          // Runs of each row. Zero means 1.
 	ClassifierSteps int            `yaml:"classifier_steps"` // Zero means those of the classifier.
+	Metrics         bool           `yaml:"metrics"`          // FID and KID to the test images, too, by the feature network that scumble carries.
 	All             map[string]any `yaml:"all"`              // Keys of the config that every row sets, such as training.steps.
 	Rows            []Row          `yaml:"rows"`             // What is tried. The others are compared with the first.
 

@@ -109,9 +109,24 @@ func TestSummarise(t *testing.T) {
 	if all[2].StandardError != 0 || math.Abs(all[2].Difference-0.05) > 1e-12 {
 		t.Errorf("a row that was run once is %+v", all[2])
 	}
-	const want = "| a | 0 | 60.0 % | 50.0, 70.0 |  | 0 | 2 s |\n| b | 1.01 | 85.0 % | 90.0, 80.0 | +25.0 ± 11.2 | 7 | 5 s |\n| once | 0 | 65.0 % | 65.0 | +5.0 | 0 | 0 s |\n"
+	const want = "| a | 0 | 60.0 % | 50.0 | 50.0, 70.0 |  | 0 | 2 s |\n| b | 1.01 | 85.0 % | 80.0 | 90.0, 80.0 | +25.0 ± 11.2 | 7 | 5 s |\n" +
+		"| once | 0 | 65.0 % | 65.0 | 65.0 | +5.0 | 0 | 0 s |\n"
 	if got := Table(all); !strings.HasSuffix(got, want) {
 		t.Errorf("table is\n%swant it to end with\n%s", got, want)
+	}
+}
+
+// Columns of FID and KID are there where a row has them, and hold the means.
+func TestTableOfMetrics(t *testing.T) {
+	two, four, tenth := 2.0, 4.0, 0.1
+	all := Summarise([]Row{{Name: "a"}, {Name: "b"}}, []Result{
+		{Row: "a", Accuracy: 0.5, Epsilon: 1, EpsilonSecond: 0.999, FID: &two, KID: &tenth}, {Row: "a", Accuracy: 0.5, Epsilon: 1, FID: &four, KID: &tenth},
+		{Row: "b", Accuracy: 0.5}})
+	got := Table(all)
+	for _, want := range []string{"| FID | KID |", "| a | 1 (1) | 50.0 % | 50.0 | 50.0, 50.0 |  | 3.00 | 0.1000 | 0 | 0 s |\n", "| b | 0 | 50.0 % | 50.0 | 50.0 | +0.0 |  |  | 0 | 0 s |\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("table is\n%swant %q in it", got, want)
+		}
 	}
 }
 

@@ -9,11 +9,14 @@ import (
 // Result of one run.
 type Result struct {
 	Row                 string    `json:"row"`
-	Setting             string    `json:"setting"` // Hash of the row's config: a changed row is run again.
-	Repeat              int       `json:"repeat"`  // From 1.
-	Epsilon             float64   `json:"epsilon"` // Of the run's ledger; 0 of the public model.
+	Setting             string    `json:"setting"`                  // Hash of the row's config: a changed row is run again.
+	Repeat              int       `json:"repeat"`                   // From 1.
+	Epsilon             float64   `json:"epsilon"`                  // Of the run's ledger; 0 of the public model.
+	EpsilonSecond       float64   `json:"epsilon_second,omitempty"` // By the second count; 0 where that did not settle.
 	Accuracy            float64   `json:"accuracy"`
 	PerClass            []float64 `json:"per_class"`
+	FID                 *float64  `json:"fid,omitempty"`
+	KID                 *float64  `json:"kid,omitempty"`
 	TrainableParameters int       `json:"trainable_parameters"`
 	Seconds             float64   `json:"seconds"` // Of the fine-tuning.
 }
@@ -27,7 +30,10 @@ type Summary struct {
 	Difference          float64   `json:"difference"`       // Mean less that of the first row.
 	StandardError       float64   `json:"difference_error"` // Of the difference; 0 where one of the two was run once.
 	TrainableParameters int       `json:"trainable_parameters"`
-	Epsilon             float64   `json:"epsilon"` // The largest.
+	Epsilon             float64   `json:"epsilon"`                  // The largest.
+	EpsilonSecond       float64   `json:"epsilon_second,omitempty"` // The largest.
+	FID                 *float64  `json:"fid,omitempty"`            // Mean, as of KID.
+	KID                 *float64  `json:"kid,omitempty"`
 	Seconds             float64   `json:"seconds"` // Mean.
 }
 
@@ -37,12 +43,17 @@ func Summarise(rows []Row, results []Result) []Summary {
 	var all []Summary
 	for _, row := range rows {
 		s := Summary{Row: row.Name, Worst: math.Inf(1)}
+		var fids, kids []float64
 		for _, r := range results {
 			if r.Row != row.Name {
 				continue
 			}
 			s.Accuracies = append(s.Accuracies, r.Accuracy)
 			s.Worst, s.Epsilon = min(s.Worst, r.Accuracy), max(s.Epsilon, r.Epsilon)
+			s.EpsilonSecond = max(s.EpsilonSecond, r.EpsilonSecond)
+			if r.FID != nil && r.KID != nil {
+				fids, kids = append(fids, *r.FID), append(kids, *r.KID)
+			}
 			s.Seconds += r.Seconds
 			s.TrainableParameters = r.TrainableParameters
 		}
@@ -51,6 +62,11 @@ func Summarise(rows []Row, results []Result) []Summary {
 			continue
 		}
 		s.Seconds /= n
+		if len(fids) > 0 {
+			fid, _ := moments(fids)
+			kid, _ := moments(kids)
+			s.FID, s.KID = &fid, &kid
+		}
 		var variance float64
 		s.Mean, variance = moments(s.Accuracies)
 		if len(all) > 0 {
@@ -80,11 +96,26 @@ func moments(values []float64) (mean, variance float64) {
 	return mean, variance
 }
 
-// Table is the summaries as Markdown.
+// Table is the summaries as Markdown. FID and KID have columns if any row has them.
 func Table(all []Summary) string {
+	metrics := false
+	for _, s := range all {
+		metrics = metrics || s.FID != nil
+	}
 	var b strings.Builder
-	b.WriteString("| | epsilon | accuracy: mean | each run | against the first row | trained parameters | fine-tuning |\n|---|---|---|---|---|---|---|\n")
+	line := func(cells ...string) { b.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
+	head := []string{"", "epsilon (second count)", "accuracy: mean", "worst", "each run", "against the first row"}
+	if metrics {
+		head = append(head, "FID", "KID")
+	}
+	head = append(head, "trained parameters", "fine-tuning")
+	line(head...)
+	b.WriteString(strings.Repeat("|---", len(head)) + "|\n")
 	for i, s := range all {
+		epsilon := fmt.Sprintf("%g", above(s.Epsilon))
+		if s.EpsilonSecond > 0 {
+			epsilon += fmt.Sprintf(" (%g)", above(s.EpsilonSecond))
+		}
 		var each []string
 		for _, a := range s.Accuracies {
 			each = append(each, fmt.Sprintf("%.1f", 100*a))
@@ -96,8 +127,14 @@ func Table(all []Summary) string {
 				against += fmt.Sprintf(" ± %.1f", 100*s.StandardError)
 			}
 		}
-		fmt.Fprintf(&b, "| %s | %g | %.1f %% | %s | %s | %d | %.0f s |\n",
-			s.Row, above(s.Epsilon), 100*s.Mean, strings.Join(each, ", "), against, s.TrainableParameters, s.Seconds)
+		cells := []string{s.Row, epsilon, fmt.Sprintf("%.1f %%", 100*s.Mean), fmt.Sprintf("%.1f", 100*s.Worst), strings.Join(each, ", "), against}
+		switch {
+		case metrics && s.FID != nil:
+			cells = append(cells, fmt.Sprintf("%.2f", *s.FID), fmt.Sprintf("%.4f", *s.KID))
+		case metrics:
+			cells = append(cells, "", "")
+		}
+		line(append(cells, fmt.Sprint(s.TrainableParameters), fmt.Sprintf("%.0f s", s.Seconds))...)
 	}
 	return b.String()
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/scumble-dp/scumble/accountant"
 	"github.com/scumble-dp/scumble/checkpoint"
 	"github.com/scumble-dp/scumble/dataset"
 	"github.com/scumble-dp/scumble/dataset/glyphs"
@@ -23,6 +24,7 @@ import (
 	"github.com/scumble-dp/scumble/eval"
 	"github.com/scumble-dp/scumble/finetune"
 	"github.com/scumble-dp/scumble/internal/wholefile"
+	"github.com/scumble-dp/scumble/recount"
 	"github.com/scumble-dp/scumble/sweep"
 )
 
@@ -43,7 +45,7 @@ rows that were changed again.`,
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			if out == "" {
-				return misuse(errors.New("--out is missing, want the folder for images, runs and the table"))
+				return misuse(errors.New("--out is missing, want the folder for images, runs and the card"))
 			}
 			file, err := sweep.Read(args[0])
 			if err != nil {
@@ -54,19 +56,20 @@ rows that were changed again.`,
 				return err
 			}
 			defer s.close()
-			w := &sweeping{session: s, sweep: file, dir: filepath.Clean(out), keep: keep}
+			w := &sweeping{session: s, sweep: file, path: args[0], dir: filepath.Clean(out), keep: keep}
+			defer w.close()
 			all, err := w.run(c.Context())
 			if err != nil {
 				return err
 			}
 			if flags.json {
-				return printJSON(c, map[string]any{"rows": all, "table": filepath.Join(w.dir, tableFile)})
+				return printJSON(c, map[string]any{"rows": all, "card": filepath.Join(w.dir, cardFile)})
 			}
 			_, err = fmt.Fprint(c.OutOrStdout(), sweep.Table(all))
 			return err
 		},
 	}
-	c.Flags().StringVar(&out, "out", "", "`DIR` for images, runs and the table; a sweep that was interrupted goes on there")
+	c.Flags().StringVar(&out, "out", "", "`DIR` for images, runs and card.md; a sweep that was interrupted goes on there")
 	c.Flags().BoolVar(&keep, "keep", false, "keep the run directories")
 	flags.add(c)
 	return c
@@ -74,17 +77,21 @@ rows that were changed again.`,
 
 const (
 	sweepResults = "results.jsonl" // A line for each run that was scored.
-	tableFile    = "table.md"
+	cardFile     = "card.md"
 )
 
 // sweeping is a sweep in its folder.
 type sweeping struct {
 	session *session
 	sweep   *sweep.Sweep
+	path    string // Of the sweep's file.
 	dir     string
 	keep    bool
 	test    *dataset.Set
 	results []sweep.Result
+
+	network *eval.Extractor // For FID and KID.
+	real    *eval.Features  // Of the test images.
 }
 
 // run makes the runs that are missing and returns the table.
@@ -112,7 +119,7 @@ func (w *sweeping) run(ctx context.Context) ([]sweep.Summary, error) {
 		current = append(current, w.results[i])
 	}
 	all := sweep.Summarise(w.sweep.Rows, current)
-	return all, wholefile.Write(filepath.Join(w.dir, tableFile), 0o644, []byte(sweep.Table(all)))
+	return all, wholefile.Write(filepath.Join(w.dir, cardFile), 0o644, []byte(w.card(all)))
 }
 
 // job is one run of a row.
@@ -129,7 +136,7 @@ func (w *sweeping) jobs() (all, missing []job) {
 	for repeat := 1; repeat <= w.sweep.Repeats; repeat++ {
 		for _, row := range w.sweep.Rows {
 			c, _ := w.sweep.ConfigOf(row) // Read has made it once.
-			text, _ := json.Marshal([]any{row, c, w.sweep.Public, w.sweep.ClassifierSteps})
+			text, _ := json.Marshal([]any{row, c, w.sweep.Public, w.sweep.ClassifierSteps, w.sweep.Metrics})
 			sum := sha256.Sum256(text)
 			j := job{row: row, repeat: repeat, config: c, setting: fmt.Sprintf("%x", sum[:8])}
 			all = append(all, j)
@@ -209,7 +216,13 @@ func (w *sweeping) one(ctx context.Context, j job) (sweep.Result, error) {
 	}
 	score, err := eval.TrainAndScore(ctx, w.session.backend, synthetic, w.test, eval.ClassifierOptions{
 		Seed: uint64(j.repeat), Steps: w.sweep.ClassifierSteps, Lowering: w.session.lowering, Workers: w.session.workers})
+	if err != nil {
+		return none, err
+	}
 	r.Accuracy, r.PerClass = score.Accuracy, score.PerClass
+	if w.sweep.Metrics {
+		err = w.distances(ctx, &r, synthetic)
+	}
 	return r, err
 }
 
@@ -225,6 +238,13 @@ func (w *sweeping) fineTune(ctx context.Context, c *finetune.Config, r *sweep.Re
 		return nil, err
 	}
 	r.Seconds, r.Epsilon, r.TrainableParameters = time.Since(start).Seconds(), result.Claim.Epsilon, result.Plan.TrainableParameters
+	second, err := recount.Epsilon(result.Ledger.Events(), accountant.AddOrRemove, result.Plan.Delta)
+	switch {
+	case err == nil:
+		r.EpsilonSecond = second.Epsilon
+	case !errors.Is(err, recount.ErrUnsettled) && !errors.Is(err, recount.ErrUnknown):
+		return nil, err
+	}
 	set, err := w.session.synthesise(ctx, dir, result.Model, c, kept)
 	if err == nil && !w.keep {
 		err = os.RemoveAll(dir)
