@@ -14,7 +14,8 @@
 // clipped and noised sums of gradients (dpsgd, over the layers of nn) that the
 // accountant has charged before they exist, and move weights (optim, adapter)
 // of a UNet (unet); finetune puts that together. Images are drawn from the
-// result (generate, diffusion), scored (eval) and reported (report).
+// result (generate, diffusion), chosen where a run asks for it (teacher), scored
+// (eval) and reported (report). Settings are tried on public images (sweep).
 //
 // This package has the few calls that most programs need; the command is
 // cmd/scumble.

@@ -62,15 +62,24 @@ func TrainClassifier(ctx context.Context, backend compute.Backend, kind Classifi
 		}}, nil
 	}
 	o.Kind = kind
-	steps, batch, rate := orInt(o.Steps, kind.steps()), orInt(o.BatchSize, 64), o.LearningRate
-	if rate == 0 {
-		rate = 2e-3
-	}
 	n, err := newNetwork(backend, kind, train, o)
 	if err != nil {
 		return nil, err
 	}
-	err = n.fit(ctx, lesson{
+	if err := n.fit(ctx, n.usual(kind)); err != nil {
+		return nil, err
+	}
+	return n.predictor()
+}
+
+// usual is the training of a kind of classifier on the images of the network's set.
+func (n *network) usual(kind Classifier) lesson {
+	o, train := n.options, n.train
+	steps, batch, rate := orInt(o.Steps, kind.steps()), orInt(o.BatchSize, 64), o.LearningRate
+	if rate == 0 {
+		rate = 2e-3
+	}
+	return lesson{
 		steps: steps, batch: batch, smoothing: 0.05, ema: 0.99, clip: 5,
 		adam:   optim.AdamW{LearningRate: rate, WeightDecay: 1e-2},
 		factor: func(step int) float64 { return optim.Cosine.Factor(step, steps, 20) },
@@ -79,11 +88,7 @@ func TrainClassifier(ctx context.Context, backend compute.Backend, kind Classifi
 			i := rng.IntN(train.Len())
 			return augment(dst, train, i, rng), i
 		},
-	})
-	if err != nil {
-		return nil, err
 	}
-	return n.predictor()
 }
 
 // network is a classifier that is trained by gradients.

@@ -1,6 +1,8 @@
 package eval
 
 import (
+	"context"
+
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
@@ -25,6 +27,20 @@ func NewUntrained(backend compute.Backend, like *dataset.Set, o ClassifierOption
 
 // Weights returns the weights, which may be changed until Predictor is called.
 func (u *Untrained) Weights() *nn.Weights { return u.network.weights }
+
+// Fit trains it on images as [TrainClassifier] does, without privacy: on public images,
+// before another training.
+func (u *Untrained) Fit(ctx context.Context, public *dataset.Set, steps, workers int) error {
+	if err := checkTraining(public); err != nil {
+		return err
+	}
+	if err := checkKind(u.network.train, public); err != nil {
+		return err
+	}
+	n := *u.network // Its weights are the same.
+	n.train, n.options.Steps, n.options.Workers = public, steps, workers
+	return n.fit(ctx, n.usual(CNN))
+}
 
 // Losses returns the cross-entropy of each example, [examples], from pixels in
 // [-1, 1], [examples, height, width, channels], and labels, [examples] int32.

@@ -21,7 +21,7 @@ func baseOptions(c *Config, weights *nn.Weights, trainable []string, from int) n
 			frozen += t.Size()
 		}
 	}
-	// A warm start and a choice of classes run the model on its own before the steps.
-	alone := c.WarmStart.Means > 0 || c.ClassChoice.NoiseMultiplier > 0 || c.ClassChoice.Share > 0
+	// A warm start, a choice of classes and a teacher of public images run the model on its own before the steps.
+	alone := c.WarmStart.Means > 0 || c.ClassChoice.NoiseMultiplier > 0 || c.ClassChoice.Share > 0 || c.Teacher.PublicImages > 0
 	return nn.BaseOptions{Precision: c.Training.BasePrecision, Release: frozen >= from && !alone}
 }

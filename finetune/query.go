@@ -221,7 +221,7 @@ func (r *run) prepare(ctx context.Context, backend compute.Backend, t *target, t
 		}
 	}
 	if r.plan.query(teacherRun) != nil {
-		if err := r.teach(ctx, backend, set, o); err != nil {
+		if err := r.teach(ctx, backend, t, set, o); err != nil {
 			return fmt.Errorf("teacher: %w", err)
 		}
 	}

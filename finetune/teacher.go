@@ -12,6 +12,7 @@ import (
 
 	"github.com/scumble-dp/scumble/accountant"
 	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/generate"
 	"github.com/scumble-dp/scumble/teacher"
 )
 
@@ -25,12 +26,18 @@ type TeacherConfig struct {
 	ExpectedBatchSize float64 `yaml:"expected_batch_size,omitempty" json:"expected_batch_size,omitempty"` // Zero means a twentieth of data.examples.
 	ClippingNorm      float64 `yaml:"clipping_norm,omitempty" json:"clipping_norm,omitempty"`             // Zero means 1.
 	LearningRate      float64 `yaml:"learning_rate,omitempty" json:"learning_rate,omitempty"`             // Zero means 1e-2.
+	// PublicImages is how many samples of the base model the teacher learns first, without
+	// noise. It helps where the base model knows the classes. Zero means none.
+	PublicImages int `yaml:"public_images,omitempty" json:"public_images,omitempty"`
 }
 
 // TeacherFile is the teacher of a run, in its release folder.
 const TeacherFile = "teacher.safetensors"
 
-const teacherRun = queryPrefix + "teacher"
+const (
+	teacherRun      = queryPrefix + "teacher"
+	maxPublicImages = 1_000_000
+)
 
 // On says whether there is a teacher.
 func (c TeacherConfig) On() bool { return c.cost().on() }
@@ -51,6 +58,9 @@ func (c TeacherConfig) validate(examples int) error {
 	}
 	if err := c.cost().validate("teacher"); err != nil || !c.On() {
 		return err
+	}
+	if c.PublicImages < 0 || c.PublicImages > maxPublicImages {
+		return fmt.Errorf("teacher.public_images is %d, want 0 to %d", c.PublicImages, maxPublicImages)
 	}
 	if err := c.options(examples).Validate(examples); err != nil {
 		return fmt.Errorf("teacher: %w", err)
@@ -76,9 +86,33 @@ func (c *Config) teacherQuery(plan *Plan) (*Query, error) {
 		len(plan.Classes), o.Steps, o.ClippingNorm)}, nil
 }
 
+// publicLesson are samples of the base model, of the run's classes, as it is before the
+// first step: of public images, and of what queries gave, if they moved its weights.
+func (r *run) publicLesson(ctx context.Context, backend compute.Backend, t *target, o Options) (*dataset.Set, error) {
+	count := r.config.Teacher.PublicImages
+	if count == 0 {
+		return nil, nil
+	}
+	branches, err := Branches(t.model)
+	if err != nil {
+		return nil, err
+	}
+	s := r.config.Sampling
+	set, err := generate.Images(ctx, backend, t.model, r.plan.Size, generate.Balanced(count, len(t.model.Classes)), generate.Options{
+		Sampler: s.Sampler, Steps: s.Steps, Eta: s.Eta, Churn: s.Churn, GuidanceScale: s.GuidanceScale, Seed: publicLessonSeed,
+		Lowering: o.Lowering, Adapter: branches, Workers: o.Workers})
+	if err != nil {
+		return nil, err
+	}
+	return set, nil
+}
+
+// publicLessonSeed is another than those of synthetic images.
+const publicLessonSeed = 1 << 63
+
 // teach trains the teacher of a run, which its ledger pays for, unless it is there
 // already.
-func (r *run) teach(ctx context.Context, backend compute.Backend, set *dataset.Set, o Options) error {
+func (r *run) teach(ctx context.Context, backend compute.Backend, t *target, set *dataset.Set, o Options) error {
 	q, path := r.plan.query(teacherRun), r.released(TeacherFile)
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -87,12 +121,15 @@ func (r *run) teach(ctx context.Context, backend compute.Backend, set *dataset.S
 	if r.left(teacherRun) < options.Steps { // It was interrupted: its weights were in memory only.
 		return r.lostResult(q)
 	}
+	public, err := r.publicLesson(ctx, backend, t, o)
+	if err != nil {
+		return err
+	}
 	noise, sampler, err := querySecrets(q, set.Len(), o)
 	if err != nil {
 		return err
 	}
-	options.Lowering, options.Workers = o.Lowering, o.Workers
-	options.Report = o.Taught
+	options.Lowering, options.Workers, options.Report, options.Public = o.Lowering, o.Workers, o.Taught, public
 	net, err := teacher.Train(ctx, backend, set, teacher.Mechanism{
 		NoiseMultiplier: q.Event.NoiseMultiplier, Noise: noise, Sampler: sampler, Record: r.ask(q)}, options)
 	if err != nil {

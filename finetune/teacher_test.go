@@ -19,7 +19,7 @@ import (
 
 func taughtConfig(data string) *Config {
 	c := tinyConfig(LoDA, data)
-	c.Teacher = TeacherConfig{Share: 0.3, Steps: 4, ExpectedBatchSize: 10}
+	c.Teacher = TeacherConfig{Share: 0.3, Steps: 4, ExpectedBatchSize: 10, PublicImages: 12}
 	return c
 }
 
@@ -115,6 +115,7 @@ func TestTeacherRefuses(t *testing.T) {
 		"teacher: steps is -1":            func(c *TeacherConfig) { c.Steps = -1 },
 		"expected batch size is 41":       func(c *TeacherConfig) { c.ExpectedBatchSize = 41 },
 		"clipping norm is NaN":            func(c *TeacherConfig) { c.ClippingNorm = math.NaN() },
+		"teacher.public_images is -1":     func(c *TeacherConfig) { c.PublicImages = -1 },
 		"learning rate is -1":             func(c *TeacherConfig) { c.LearningRate = -1 },
 	} {
 		c := taughtConfig("somewhere")

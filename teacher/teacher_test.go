@@ -80,6 +80,33 @@ func TestTeacherLearnsAndIsKept(t *testing.T) {
 	}
 }
 
+// Public images are learned before the first step, and cost none.
+func TestTeacherLearnsPublicImagesFirst(t *testing.T) {
+	b := backendtest.Open(t, "go")
+	set := halves(60)
+	none := &dataset.Set{Height: 8, Width: 8, Channels: 1, Classes: set.Classes, Labels: []int{}}
+	charged := 0
+	net, err := Train(t.Context(), b, none, mechanism(t, none, func() error { charged++; return nil }),
+		Options{Steps: 1, ExpectedBatchSize: 2, ClippingNorm: 1, LearningRate: 1e-9, Seed: 1, Public: set, Lowering: nn.Patches})
+	if err != nil || charged != 1 {
+		t.Fatalf("%d steps charged: %v", charged, err)
+	}
+	p, err := net.Predictor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if score, err := p.Score(t.Context(), halves(20)); err != nil || score.Accuracy != 1 {
+		t.Errorf("accuracy %g of what public images teach (%v), want 1", score.Accuracy, err)
+	}
+	other := halves(4)
+	other.Width = 4
+	if _, err := Train(t.Context(), b, set, mechanism(t, set, func() error { return nil }),
+		Options{Steps: 1, ExpectedBatchSize: 2, ClippingNorm: 1, LearningRate: 1e-2, Public: other}); err == nil || !strings.Contains(err.Error(), "public images of the teacher") {
+		t.Errorf("public images of another shape: %v", err)
+	}
+}
+
 // A step that cannot be charged is not made.
 func TestUnchargedStepIsNotMade(t *testing.T) {
 	b := backendtest.Open(t, "go")

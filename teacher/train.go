@@ -23,6 +23,9 @@ type Options struct {
 	LearningRate      float64 // Of AdamW, on gradients in units of the clipping norm. Required.
 	EMA               float64 // Decay per step of the average that is returned. Zero is none.
 	Seed              uint64  // Of the weights at the start.
+	// Public images, if not nil, are learned first, without noise. They have the private ones'
+	// shape and classes.
+	Public *dataset.Set
 
 	Lowering nn.Lowering
 	Workers  int // Calls to the backend at the same time. Zero means 1.
@@ -67,6 +70,11 @@ func Train(ctx context.Context, backend compute.Backend, private *dataset.Set, m
 	if err != nil {
 		return nil, err
 	}
+	if o.Public != nil {
+		if err := net.Fit(ctx, o.Public, publicSteps(o.Public.Len()), o.Workers); err != nil {
+			return nil, fmt.Errorf("public images of the teacher: %w", err)
+		}
+	}
 	weights := net.Weights()
 	engine, err := dpsgd.NewEngine(backend, dpsgd.EngineOptions{Method: dpsgd.BookKeeping, ClippingNorm: o.ClippingNorm,
 		NN: nn.Options{Lowering: o.Lowering}, Weights: weights, Trainable: weights.Names(), Loss: net.Losses, PhysicalBatchSize: 128, Workers: o.Workers})
@@ -105,6 +113,10 @@ func Train(ctx context.Context, backend compute.Backend, private *dataset.Set, m
 	weights.SetFlat(weights.Names(), vector)
 	return net, nil
 }
+
+// publicSteps is the number of updates on public images, 64 each: thirty passes, as many
+// as the classifier takes by default at most.
+func publicSteps(images int) int { return min(max(images*30/64, 1), 1200) }
 
 // inputs are the pixels and labels of a physical batch, filled up with grey.
 func inputs(set *dataset.Set, batch, positions []int, size int) []*tensors.Tensor {

@@ -236,6 +236,9 @@ func fillPictures(run *report.Run, dir string) error {
 	run.Grid = &report.Picture{PNG: buf.Bytes(), Covered: report.PostProcessing, RowLabels: rows,
 		Alt:     fmt.Sprintf("Synthetic images, one row for each of the %s %s.", kind, strings.Join(rows, ", ")),
 		Caption: "Synthetic images drawn from the released model; none is a private image."}
+	if fileExists(teacherPath(dir)) {
+		run.Grid.Caption += " A teacher, which the ledger pays for, chose among those that were drawn."
+	}
 	if set.Captions != nil { // Prompts are sentences: they stand under the picture.
 		run.Grid.Caption += " Public prompts, from the top:"
 		numbers := make([]string, len(rows))
