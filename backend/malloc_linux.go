@@ -2,12 +2,19 @@
 
 package backend
 
+// #include <stdlib.h>
+//
 // extern int mallopt(int, int) __attribute__((weak)); // glibc's; musl has none.
+//
+// // Before there is a second thread: one that has allocated has an arena of its own
+// // already, which later threads share, and large blocks do not fit into those.
+// __attribute__((constructor)) static void one_arena(void) {
+// 	if (mallopt && !getenv("GLIBC_TUNABLES")) mallopt(-8, 1); // M_ARENA_MAX.
+// }
 //
 // static void keep_memory(void) {
 // 	if (!mallopt) return;
-// 	mallopt(-8, 1);  // M_ARENA_MAX: large blocks live in the one arena that can hold them.
-// 	mallopt(-4, 0);  // M_MMAP_MAX: none of them is mapped on its own.
+// 	mallopt(-4, 0);  // M_MMAP_MAX: no large block is mapped on its own.
 // 	mallopt(-1, -1); // M_TRIM_THRESHOLD: what is free is kept.
 // }
 //
