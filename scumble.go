@@ -88,7 +88,7 @@ func (e *Engine) Finetune(ctx context.Context, c *finetune.Config, dir string, r
 
 // Sample draws count images, spread evenly over the model's classes, or over the
 // prompts of s for a model that takes text. From a released model that costs no
-// privacy.
+// privacy. A run's teacher has no part in it: see packages teacher and generate.
 func (e *Engine) Sample(ctx context.Context, m *checkpoint.Model, count int, seed uint64, s finetune.Sampling) (*dataset.Set, error) {
 	branches, err := finetune.Branches(m)
 	if err != nil {

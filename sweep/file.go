@@ -160,6 +160,9 @@ func (s *Sweep) ConfigOf(r Row) (*finetune.Config, error) {
 	root := clone(s.base)
 	for _, keys := range []map[string]any{s.All, r.Set} {
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			if key == "data" || key == "data.path" {
+				return nil, fmt.Errorf("row %q sets %s, want the config's left: it says which images are private, and a sweep does not read them", r.Name, key)
+			}
 			if err := set(root, strings.Split(key, "."), keys[key]); err != nil {
 				return nil, fmt.Errorf("row %q: %s: %w", r.Name, key, err)
 			}

@@ -100,6 +100,11 @@ func (w *sweeping) run(ctx context.Context) ([]sweep.Summary, error) {
 		return nil, err
 	}
 	jobs, missing := w.jobs()
+	for _, j := range jobs {
+		if err := checkPublic(w.sweep.Public, j.config.Data.Path); err != nil {
+			return nil, err
+		}
+	}
 	for i, j := range missing {
 		w.session.talk.say("sweep: run %d of %d: %s, repeat %d of %d", len(jobs)-len(missing)+i+1, len(jobs), j.row.Name, j.repeat, w.sweep.Repeats)
 		r, err := w.one(ctx, j)
@@ -255,9 +260,6 @@ func (w *sweeping) fineTune(ctx context.Context, c *finetune.Config, r *sweep.Re
 // images puts the images that play the private ones where a config reads them.
 func (w *sweeping) images(ctx context.Context, c *finetune.Config, plan *finetune.Plan) error {
 	from := w.sweep.Public.Train
-	if from.Path != "" && samePlace(from.Path, c.Data.Path) {
-		return invalid(fmt.Errorf("public.train is data.path of the config, %s: a sweep takes public images that play the private ones", c.Data.Path))
-	}
 	options := dataset.Options{Size: plan.Size, Channels: plan.Channels, Classes: plan.Classes}
 	if w.test == nil {
 		of := w.sweep.Public.Test
@@ -311,12 +313,32 @@ func publicImages(ctx context.Context, i sweep.Images, count int, o dataset.Opti
 	return set, err
 }
 
-// samePlace says whether two paths lead to the same files.
-func samePlace(a, b string) bool {
-	if a == b {
-		return true
+// checkPublic refuses images of a sweep that are those of the config, in them or around
+// them: a run on them is charged to a ledger that nobody keeps, and a score on them to none.
+func checkPublic(p sweep.Public, private string) error {
+	for name, path := range map[string]string{"public.train": p.Train.Path, "public.test": p.Test.Path} {
+		if path == "" {
+			continue
+		}
+		same := path == private
+		for _, pair := range [][2]string{{path, private}, {private, path}} {
+			inside, err := within(resolved(pair[0]), resolved(pair[1]))
+			if err != nil {
+				return err
+			}
+			same = same || inside
+		}
+		if same {
+			return invalid(fmt.Errorf("%s is data.path of the config, %s, or in it, or around it: a sweep takes public images that play the private ones", name, private))
+		}
 	}
-	x, err := os.Stat(a)
-	y, other := os.Stat(b)
-	return err == nil && other == nil && os.SameFile(x, y)
+	return nil
+}
+
+// resolved follows the links of a path, as far as it is there.
+func resolved(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
 }
