@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/scumble-dp/scumble/backend"
 	"github.com/scumble-dp/scumble/internal/backendtest"
@@ -40,6 +41,11 @@ func TestXLAKeepsMemory(t *testing.T) {
 			})
 		}
 		wg.Wait()
+	}
+	for _, v := range []*tensors.Tensor{x, y, z} { // Goroutines that share a tensor must not be the first to send it.
+		if err := v.MaterializeOnDevice(b, false, 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for range 6 { // Until as much is there as two calls at the same time need, and gaps between blocks are used.
 		call()
