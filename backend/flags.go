@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/gomlx/go-xla/pjrt"
 )
 
 // libraryFusions is XLA's flag for what its library YNNPACK computes on processors.
@@ -40,6 +42,28 @@ func setFlags(path string) error {
 		}
 	}
 	return os.Setenv("XLA_FLAGS", strings.TrimSpace(flags))
+}
+
+// clientOptions are those with which a plugin's client is made. A plugin refuses an
+// option that it does not know, so each is set only where the plugin's file has what
+// it says of it; those of graphics cards know neither.
+//
+// XLA's client for processors takes calls one after another, whichever thread they
+// come from, unless it is told not to be asynchronous: then a call runs in the thread
+// that makes it, and what one call leaves idle another uses. It has four devices, and
+// as many threads, on two cores, unless it is told how many: one is all we use.
+func clientOptions(path string) (pjrt.NamedValuesMap, error) {
+	options := pjrt.NamedValuesMap{}
+	for name, value := range map[string]any{"asynchronous": false, "cpu_device_count": int64(1)} {
+		known, err := holds(path, name+" set via create_options")
+		if err != nil {
+			return nil, fmt.Errorf("read plugin: %w", err)
+		}
+		if known {
+			options[name] = value
+		}
+	}
+	return options, nil
 }
 
 // holds says whether a file has a text in it.

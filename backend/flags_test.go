@@ -4,8 +4,10 @@ package backend
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -25,6 +27,31 @@ func TestHolds(t *testing.T) {
 		if got, err := holds(path, libraryFusions); err != nil || got != (at >= 0) {
 			t.Errorf("text at byte %d: found is %t (%v)", at, got, err)
 		}
+	}
+}
+
+// A plugin gets only options that it knows, else it could not be opened.
+func TestClientOptions(t *testing.T) {
+	for text, want := range map[string][]string{
+		"": nil,
+		"asynchronous set via create_options: ...":                                          {"asynchronous"},
+		"cpu_device_count set via create_options: ...asynchronous set via create_options: ": {"asynchronous", "cpu_device_count"},
+		"asynchronous, cpu_device_count":                                                    nil,
+	} {
+		path := filepath.Join(t.TempDir(), "plugin.so")
+		if err := os.WriteFile(path, []byte("..."+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		options, err := clientOptions(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Sorted(maps.Keys(options)); !slices.Equal(got, want) {
+			t.Errorf("a plugin that says %q is opened with %q, want %q", text, got, want)
+		}
+	}
+	if _, err := clientOptions(filepath.Join(t.TempDir(), "nowhere")); err == nil {
+		t.Error("a plugin that is not there is read")
 	}
 }
 

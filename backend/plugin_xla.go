@@ -35,12 +35,14 @@ func newXLA(path string) (compute.Backend, error) {
 		os.Setenv("NVIDIA_TF32_OVERRIDE", "0")
 	}
 	keepMemory()
-	b, err := xla.New(path)
+	options, err := clientOptions(path)
+	if err != nil {
+		return nil, err
+	}
+	b, err := xla.NewWithOptions(path, options)
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err) // Not b: a nil *xla.Backend is a non-nil interface.
 	}
-	if x, ok := b.(*xla.Backend); ok {
-		x.DotGeneralUseTF32 = false
-	}
+	b.DotGeneralUseTF32 = false
 	return b, nil
 }

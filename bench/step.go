@@ -26,8 +26,8 @@ type StepOptions struct {
 	Rounds  int // Timed steps of each kind. Zero means 3.
 	Workers int // Calls to the backend at the same time. Zero means 1.
 	// PhysicalBatch is the examples per call, of both kinds of step; the largest
-	// divisor of Batch that is not above it is used. Zero means 64 draws,
-	// or less where that would leave workers idle.
+	// divisor of Batch that is not above it is used. Zero means 16 draws,
+	// or less where that would leave workers idle; auto then finds the DP step's.
 	PhysicalBatch int
 	Engine        dpsgd.Method // "" or auto times both first and takes the faster.
 	TuneCache     string       // Folder that keeps which was the faster; "" is none.
@@ -40,11 +40,15 @@ type StepOptions struct {
 	// BasePrecision that weights which do not train are kept in by the DP step: see
 	// nn.BaseOptions. "" means float32.
 	BasePrecision nn.Precision
+	// Recompute has the DP step's backward pass compute blocks again: see nn.Options.
+	Recompute bool
 
 	// PrivateOnly leaves the ordinary step out: for the memory of the other.
 	PrivateOnly bool
 	// Report, if not nil, is told what comes next.
 	Report func(what string)
+
+	search bool // The choice of the engine finds the physical batch, too.
 
 	model *Published // Tests take one of their own.
 }
@@ -84,6 +88,7 @@ type StepResult struct {
 
 	BasePrecision  nn.Precision `json:"base_precision,omitempty"`
 	FreezeEmbedder bool         `json:"freeze_embedder,omitempty"`
+	Recompute      bool         `json:"recompute,omitempty"`
 
 	Rounds int `json:"rounds"`
 }
@@ -100,7 +105,7 @@ func (o *StepOptions) Validate() error {
 	case o.Workers < 0:
 		return fmt.Errorf("workers is %d, want at least 1, or zero for 1", o.Workers)
 	case o.PhysicalBatch < 0:
-		return fmt.Errorf("physical batch is %d, want at least 1, or zero for 64 draws", o.PhysicalBatch)
+		return fmt.Errorf("physical batch is %d, want at least 1, or zero for 16 draws", o.PhysicalBatch)
 	case o.Engine != "" && o.Engine != dpsgd.Auto && o.Engine != dpsgd.BookKeeping && o.Engine != dpsgd.PerExampleLoop:
 		return fmt.Errorf("clipping method is %q, want %q, %q or %q", o.Engine, dpsgd.BookKeeping, dpsgd.PerExampleLoop, dpsgd.Auto)
 	case o.BasePrecision != "" && o.BasePrecision != nn.Float32 && o.BasePrecision != nn.BFloat16:
@@ -120,16 +125,23 @@ func (o *StepOptions) setDefaults() {
 			*field.value = field.zero
 		}
 	}
-	if o.PhysicalBatch == 0 { // Work for every worker.
-		o.PhysicalBatch = max(1, min(64/o.Multiplicity, o.Batch/o.Workers))
-	}
 	if o.Engine == "" {
 		o.Engine = dpsgd.Auto
 	}
-	o.PhysicalBatch = min(o.PhysicalBatch, o.Batch)
-	for o.Batch%o.PhysicalBatch != 0 { // Ordinary training takes whole shards.
-		o.PhysicalBatch--
+	o.search = o.PhysicalBatch == 0 && o.Engine == dpsgd.Auto
+	if o.PhysicalBatch == 0 { // As a run begins its search, with work for every worker.
+		o.PhysicalBatch = max(1, min(firstDraws/o.Multiplicity, o.Batch/o.Workers))
 	}
+	o.PhysicalBatch = divisor(o.Batch, o.PhysicalBatch)
+}
+
+// divisor of batch that is at most size: ordinary training takes whole shards.
+func divisor(batch, size int) int {
+	size = min(size, batch)
+	for batch%size != 0 {
+		size--
+	}
+	return size
 }
 
 // Step times one step of DP-SGD on the trainable set and one of ordinary
@@ -158,7 +170,7 @@ func Step(ctx context.Context, backend compute.Backend, o StepOptions) (*StepRes
 		Parameters: w.Parameters(), TrainableParameters: w.TrainableParameters(),
 		GFLOPPerStep: flops * float64(o.Batch*o.Multiplicity) / 1e9, PhysicalBatch: o.PhysicalBatch,
 		Workload: o.Workload, Set: o.Set, Batch: o.Batch, Multiplicity: o.Multiplicity, Workers: o.Workers, Rounds: o.Rounds, Compute: o.Compute,
-		BasePrecision: o.BasePrecision, FreezeEmbedder: o.FreezeEmbedder,
+		BasePrecision: o.BasePrecision, FreezeEmbedder: o.FreezeEmbedder, Recompute: o.Recompute,
 	}
 	d := w.newData(o.Batch, o.Multiplicity)
 
@@ -184,6 +196,8 @@ func Step(ctx context.Context, backend compute.Backend, o StepOptions) (*StepRes
 				return nil, fmt.Errorf("choose the engine: %w", err)
 			}
 			o.Engine = r.Choice.Method
+			o.PhysicalBatch = divisor(o.Batch, r.Choice.Size)
+			r.PhysicalBatch = o.PhysicalBatch
 		}
 		r.Engine = string(o.Engine)
 		say("compiling the private step")
@@ -266,6 +280,7 @@ func ordinaryStep(ctx context.Context, backend compute.Backend, d *data, o StepO
 
 // Of both workloads.
 const (
+	firstDraws      = 16 // Of a call: 64 take a quarter longer where calls run side by side.
 	learningRate    = 1e-4
 	clippingNorm    = 1
 	noiseMultiplier = 1
@@ -273,17 +288,22 @@ const (
 
 func (w *Workload) engineOptions(o StepOptions) dpsgd.EngineOptions {
 	return dpsgd.EngineOptions{
-		Method: o.Engine, ClippingNorm: clippingNorm, NN: nn.Options{Lowering: o.Lowering, Compute: o.Compute, Adapter: w.adapter},
+		Method: o.Engine, ClippingNorm: clippingNorm, NN: nn.Options{Lowering: o.Lowering, Compute: o.Compute, Recompute: o.Recompute, Adapter: w.adapter},
 		Weights: w.weights, Trainable: w.Trainable, Loss: w.loss, PhysicalBatchSize: o.PhysicalBatch, Workers: o.Workers,
 		Base: nn.BaseOptions{Precision: o.BasePrecision, Release: w.published()},
 	}
 }
 
-// choose times both engines as a run would, at the physical batch of the step.
+// choose times both engines as a run of these steps would, at the physical batch
+// that was given, or at what is worth trying for so short a run.
 func (w *Workload) choose(ctx context.Context, backend compute.Backend, d *data, o StepOptions) (*dpsgd.Choice, error) {
+	options := w.engineOptions(o)
+	if o.search {
+		options.PhysicalBatchSize = 0
+	}
 	e, choice, err := dpsgd.Tune(ctx, backend, dpsgd.TuneOptions{
-		Engine: w.engineOptions(o), Vector: w.weights.Flatten(w.Trainable), Public: d.fetch,
-		Draws: o.Multiplicity, ExpectedBatchSize: float64(o.Batch), Cache: o.TuneCache,
+		Engine: options, Vector: w.weights.Flatten(w.Trainable), Public: d.fetch,
+		Draws: o.Multiplicity, ExpectedBatchSize: float64(o.Batch), Examples: float64(o.Batch * o.Rounds), Cache: o.TuneCache,
 	})
 	if err != nil {
 		return nil, err

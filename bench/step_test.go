@@ -63,7 +63,7 @@ func TestStep(t *testing.T) {
 // Draws count as work: K times the operations, however the batch is cut.
 func TestStepCountsDraws(t *testing.T) {
 	for _, c := range []struct{ batch, multiplicity, workers, asked, want int }{
-		{64, 1, 2, 0, 32}, {256, 1, 2, 0, 64}, {64, 4, 2, 0, 16}, {7, 1, 1, 4, 1}, {12, 1, 1, 5, 4}, {1, 8, 2, 0, 1}, {8, 1, 1, 64, 8},
+		{64, 1, 2, 0, 16}, {256, 1, 2, 0, 16}, {64, 4, 2, 0, 4}, {8, 1, 2, 0, 4}, {7, 1, 1, 4, 1}, {12, 1, 1, 5, 4}, {1, 8, 2, 0, 1}, {8, 1, 1, 64, 8},
 	} {
 		o := StepOptions{Workload: Pixel, Set: Full, Batch: c.batch, Multiplicity: c.multiplicity, Workers: c.workers, PhysicalBatch: c.asked}
 		o.setDefaults()

@@ -145,6 +145,10 @@ type Training struct {
 	// half of their memory, and the released model has them rounded. "" means float32.
 	BasePrecision nn.Precision `yaml:"base_precision,omitempty" json:"base_precision,omitempty"`
 
+	// Recompute has the backward pass compute the UNet's blocks again instead of
+	// keeping what is in them: less memory, more time, the same numbers.
+	Recompute bool `yaml:"recompute,omitempty" json:"recompute,omitempty"`
+
 	Augment    Augment    `yaml:"augment,omitempty" json:"augment,omitzero"`
 	Timesteps  Timesteps  `yaml:"timesteps,omitempty" json:"timesteps,omitzero"`
 	LossWeight LossWeight `yaml:"loss_weight,omitempty" json:"loss_weight,omitempty"` // Of timesteps. "" means that all count alike.

@@ -40,7 +40,7 @@ func newTrainer(ctx context.Context, backend compute.Backend, c *Config, plan *P
 	tune := dpsgd.TuneOptions{
 		Engine: dpsgd.EngineOptions{
 			Method: o.Engine, ClippingNorm: m.ClippingNorm,
-			NN: nn.Options{Lowering: o.Lowering, Compute: c.Training.Compute, Adapter: t.adapter}, Weights: weights, Trainable: t.trainable,
+			NN: nn.Options{Lowering: o.Lowering, Compute: c.Training.Compute, Recompute: c.Training.Recompute, Adapter: t.adapter}, Weights: weights, Trainable: t.trainable,
 			Loss:              loss,
 			PhysicalBatchSize: o.PhysicalBatchSize, Workers: o.Workers,
 			Base: baseOptions(c, weights, t.trainable, o.releaseFrom),

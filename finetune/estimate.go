@@ -61,7 +61,7 @@ func (t *target) Estimate(backend compute.Backend, lowering nn.Lowering, c *Conf
 	}
 	weights := t.weights()
 	options := dpsgd.EngineOptions{ClippingNorm: plan.Mechanism.ClippingNorm, Weights: weights, Trainable: t.trainable,
-		NN: nn.Options{Lowering: lowering, Adapter: t.adapter},
+		NN: nn.Options{Lowering: lowering, Recompute: c.Training.Recompute, Adapter: t.adapter},
 		Loss: func(s *nn.Scope, inputs []*graph.Node) *graph.Node {
 			return pipeline.ExampleLoss(t.model, schedule, s, pipeline.NewLossInputs(inputs))
 		}}
@@ -78,6 +78,9 @@ func (t *target) Estimate(backend compute.Backend, lowering nn.Lowering, c *Conf
 		return nil, err
 	}
 	w.PerExample = flops.Total * float64(plan.Multiplicity)
+	if c.Training.Recompute { // At most all of the forward pass, once more.
+		w.PerExample += flops.Forward * float64(plan.Multiplicity)
+	}
 	for _, l := range layers {
 		added, _ := l.Added()
 		w.PerExample += added

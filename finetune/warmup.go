@@ -62,7 +62,7 @@ func (r *run) warmUp(ctx context.Context, backend compute.Backend, t *target, ca
 		shard--
 	}
 	trainer, err := optim.NewTrainer(backend, optim.TrainerOptions{
-		NN: nn.Options{Lowering: o.Lowering, Compute: training.Compute, Adapter: t.adapter}, Weights: t.weights(), Trainable: t.trainable, Loss: loss,
+		NN: nn.Options{Lowering: o.Lowering, Compute: training.Compute, Recompute: training.Recompute, Adapter: t.adapter}, Weights: t.weights(), Trainable: t.trainable, Loss: loss,
 		ShardSize: shard, Workers: o.Workers, ClipNorm: 1,
 		Adam: optim.AdamW{LearningRate: w.LearningRate, Beta2: 0.99},
 	})

@@ -44,6 +44,11 @@ type Options struct {
 	Lowering Lowering
 	Compute  Precision // Of dense products; see BFloat16.
 
+	// Recompute has the backward pass compute again what lies inside the model's
+	// blocks, so that only what is between them stays in memory (Chen et al. 2016,
+	// https://arxiv.org/abs/1604.06174). See Scope.Block.
+	Recompute bool
+
 	// Param yields the node of a parameter. Required.
 	Param func(g *Graph, spec Spec) *Node
 
@@ -88,6 +93,7 @@ type build struct {
 	seen  map[string]bool
 	tape  []*Layer
 	wide  bool // The weight of the layer at hand was widened: see Base.
+	block bool // Inside a Block that the backward pass computes again.
 
 	met        map[windowKey]*Node
 	selections map[selectionKey]*Node
@@ -168,6 +174,18 @@ func (s *Scope) param(leaf string, kind Kind, init Init, shape ...int) (node *No
 	return node, name
 }
 
+// Block returns body(x). With Options.Recompute the backward pass keeps x and the
+// result, and computes again what it needs of what is between; a block within a block
+// is part of it. The numbers are the same.
+func (s *Scope) Block(x *Node, body func(x *Node) *Node) *Node {
+	if !s.build.opts.Recompute || s.build.block {
+		return body(x)
+	}
+	s.build.block = true
+	defer func() { s.build.block = false }()
+	return body(x.Checkpoint()).StopCheckpoint()
+}
+
 // trainable reports whether the parameter gets a gradient in this build.
 func (s *Scope) trainable(name string) bool {
 	return s.build.opts.Trainable != nil && s.build.opts.Trainable(name)
@@ -176,7 +194,9 @@ func (s *Scope) trainable(name string) bool {
 // adapt gives the adapter, if there is one, its turn at a layer.
 func (s *Scope) adapt(t Target, x, y *Node) *Node {
 	if s.build.wide {
-		y, s.build.wide = y.StopCheckpoint(), false
+		if s.build.wide = false; !s.build.block { // A block ends for all of its layers.
+			y = y.StopCheckpoint()
+		}
 	}
 	if s.build.opts.Adapter == nil || s.bypass {
 		return y

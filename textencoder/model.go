@@ -33,7 +33,8 @@ func (c *Config) Forward(s *nn.Scope, tokens *Node) Output {
 	x = nn.Positions(s.In("%s", n.positions), x, c.Positions)
 	out := Output{Hidden: []*Node{x}}
 	for i := range c.Layers {
-		x = c.block(s.In("%s.%d", n.layers, i), x, n)
+		layer := s.In("%s.%d", n.layers, i)
+		x = layer.Block(x, func(x *Node) *Node { return c.block(layer, x, n) })
 		out.Hidden = append(out.Hidden, x)
 	}
 	out.Last = nn.LayerNorm(s.In("%s", n.last), x, c.Epsilon)

@@ -15,16 +15,17 @@ const (
 // attend runs the attention module of a block, x itself if the block has none.
 // x: [rows, height, width, channels].
 func (n *network) attend(s *nn.Scope, x *Node, b block) *Node {
-	switch {
-	case b.attention == nil:
+	if b.attention == nil {
 		return x
-	case b.attention.spatial:
-		x = n.transformer(s, x, *b.attention)
-	default:
-		x = n.selfAttention(s, x, *b.attention, b.scale)
 	}
-	n.saw(s, x)
-	return x
+	y := s.Block(x, func(x *Node) *Node {
+		if b.attention.spatial {
+			return n.transformer(s, x, *b.attention)
+		}
+		return n.selfAttention(s, x, *b.attention, b.scale)
+	})
+	n.saw(s, y)
+	return y
 }
 
 // selfAttention lets the positions of one row see each other; its last layer

@@ -84,6 +84,12 @@ func nearest(g *Graph, n, m int) *Node {
 // resnet is a residual block of two convolutions that the embedding steers
 // between them; the last starts at zero. x: [rows, height, width, channels].
 func (n *network) resnet(s *nn.Scope, x *Node, r resnet, scale float64) *Node {
+	y := s.Block(x, func(x *Node) *Node { return n.residual(s, x, r, scale) })
+	n.saw(s, y)
+	return y
+}
+
+func (n *network) residual(s *nn.Scope, x *Node, r resnet, scale float64) *Node {
 	rows := x.Shape().Dimensions[0]
 	h := nn.SiLU(nn.GroupNorm(s.In("norm1"), x, n.NormNumGroups, n.NormEps))
 	h = nn.Conv2D(s.In("conv1"), h, r.out, nn.Same(3), nn.ConvOptions{})
@@ -101,9 +107,7 @@ func (n *network) resnet(s *nn.Scope, x *Node, r resnet, scale float64) *Node {
 	if r.in != r.out {
 		x = nn.Conv2D(s.In("conv_shortcut"), x, r.out, nn.Same(1), nn.ConvOptions{})
 	}
-	y := divide(Add(x, h), scale)
-	n.saw(s, y)
-	return y
+	return divide(Add(x, h), scale)
 }
 
 // lastAxis returns channels from to (exclusive) of x.

@@ -86,8 +86,9 @@ ordinary step out, and an --engine that is named the trials of auto.`,
 	f.StringVar(&engine, "engine", string(dpsgd.Auto), "how to clip, a `METHOD`: book-keeping, loop, or auto for the faster one")
 	f.StringVar(&compute, "compute", string(nn.Float32), "`PRECISION` of the private step's dense products: float32 or bfloat16")
 	f.StringVar(&precision, "base-precision", string(nn.Float32), "`PRECISION` that weights which do not train are kept in: float32 or bfloat16")
+	f.BoolVar(&o.Recompute, "recompute", false, "let the private step's backward pass compute the UNet's blocks again: less memory, more time")
 	f.BoolVar(&o.FreezeEmbedder, "freeze-embedder", false, "leave the conditioning embedder of a published model frozen")
-	f.IntVar(&o.PhysicalBatch, "physical-batch", 0, "`EXAMPLES` per call, or the next divisor of the batch below; 0 is 64 draws")
+	f.IntVar(&o.PhysicalBatch, "physical-batch", 0, "`EXAMPLES` per call, or the next divisor of the batch below; 0 is 16 draws")
 	f.BoolVar(&o.PrivateOnly, "private-only", false, "leave the ordinary step out: for the memory of the private one")
 	flags.add(c)
 	return c
