@@ -114,7 +114,8 @@ func (s *Sweep) validate() error {
 	if s.Public.Train.Count != 0 {
 		return errors.New("public.train has a count, want none: data.examples of the config is the number")
 	}
-	if s.Public.Train == s.Public.Test || s.Public.Train.Renderer != "" && s.Public.Train.Renderer == s.Public.Test.Renderer && s.Public.Train.Seed == s.Public.Test.Seed {
+	// A path may be a folder with a part for training and one for testing: see Apart.
+	if s.Public.Train.Renderer != "" && s.Public.Train.Renderer == s.Public.Test.Renderer && s.Public.Train.Seed == s.Public.Test.Seed {
 		return errors.New("public.test has the images of public.train, want others: another seed")
 	}
 	names := map[string]bool{}
@@ -210,6 +211,15 @@ func set(at map[string]any, path []string, value any) error {
 		at = inner
 	}
 	at[path[len(path)-1]] = value
+	return nil
+}
+
+// Apart refuses test images that are the training images again, as a folder gives
+// them that has no parts.
+func Apart(train, test *dataset.Set) error {
+	if bytes.Equal(train.Pixels, test.Pixels) {
+		return fmt.Errorf("%w: public.test has the images of public.train, want others", ErrInvalid)
+	}
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/scumble-dp/scumble/dataset"
 )
 
 const config = `base: latent
@@ -90,6 +92,18 @@ func TestReadRefuses(t *testing.T) {
 		if _, err := read(t, k[0], k[1]); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), strings.TrimSuffix(want, " yaml: construct er")) {
 			t.Errorf("error is %v, want one with %q", err, want)
 		}
+	}
+}
+
+// A folder may have a part for training and one for testing; one without gives the
+// same images twice.
+func TestApart(t *testing.T) {
+	a, b := &dataset.Set{Height: 1, Width: 2, Channels: 1, Pixels: []byte{1, 2}}, &dataset.Set{Height: 1, Width: 2, Channels: 1, Pixels: []byte{1, 3}}
+	if err := Apart(a, b); err != nil {
+		t.Errorf("other images: %v", err)
+	}
+	if err := Apart(a, a); !errors.Is(err, ErrInvalid) {
+		t.Errorf("the same images: %v", err)
 	}
 }
 

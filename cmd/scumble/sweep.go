@@ -279,7 +279,13 @@ func (w *sweeping) images(ctx context.Context, c *finetune.Config, plan *finetun
 	}
 	set, err := publicImages(ctx, from, c.Data.Examples, options)
 	if err == nil {
+		err = sweep.Apart(set, w.test)
+	}
+	if err == nil {
 		set, err = sweep.Subset(set, c.Data.Examples)
+	}
+	if errors.Is(err, sweep.ErrInvalid) {
+		return invalid(fmt.Errorf("public.train: %w", err))
 	}
 	if err != nil {
 		return fmt.Errorf("public.train: %w", err)
