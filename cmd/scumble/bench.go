@@ -88,7 +88,7 @@ ordinary step out, and an --engine that is named the trials of auto.`,
 	f.StringVar(&precision, "base-precision", string(nn.Float32), "`PRECISION` that weights which do not train are kept in: float32 or bfloat16")
 	f.BoolVar(&o.Recompute, "recompute", false, "let the private step's backward pass compute the UNet's blocks again: less memory, more time")
 	f.BoolVar(&o.FreezeEmbedder, "freeze-embedder", false, "leave the conditioning embedder of a published model frozen")
-	f.IntVar(&o.PhysicalBatch, "physical-batch", 0, "`EXAMPLES` per call, or the next divisor of the batch below; 0 is 16 draws, and what auto finds for the private step")
+	f.IntVar(&o.PhysicalBatch, "physical-batch", 0, "`EXAMPLES` per call, or the next divisor of the batch below; 0 is 16 draws, and auto searches")
 	f.BoolVar(&o.PrivateOnly, "private-only", false, "leave the ordinary step out: for the memory of the private one")
 	flags.add(c)
 	return c
