@@ -302,7 +302,7 @@ func (w *Workload) choose(ctx context.Context, backend compute.Backend, d *data,
 		options.PhysicalBatchSize = 0
 	}
 	e, choice, err := dpsgd.Tune(ctx, backend, dpsgd.TuneOptions{
-		Engine: options, Vector: w.weights.Flatten(w.Trainable), Public: d.fetch,
+		Engine: options, Vector: w.weights.Flatten(w.Trainable), Public: d.around(o.Batch),
 		Draws: o.Multiplicity, ExpectedBatchSize: float64(o.Batch), Examples: float64(o.Batch * o.Rounds), Cache: o.TuneCache,
 	})
 	if err != nil {

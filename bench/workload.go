@@ -15,6 +15,7 @@ import (
 	"github.com/scumble-dp/scumble/adapter"
 	"github.com/scumble-dp/scumble/checkpoint"
 	"github.com/scumble-dp/scumble/diffusion"
+	"github.com/scumble-dp/scumble/dpsgd"
 	"github.com/scumble-dp/scumble/nn"
 	"github.com/scumble-dp/scumble/pipeline"
 	"github.com/scumble-dp/scumble/unet"
@@ -250,6 +251,17 @@ func (w *Workload) newData(examples, draws int) *data {
 }
 
 func (d *data) per() int { return d.size * d.size * d.channels }
+
+// around returns fetch for any positions: after the last of n examples comes the first.
+func (d *data) around(n int) dpsgd.Fetch {
+	return func(positions []int, size int) ([]*tensors.Tensor, error) {
+		positions = slices.Clone(positions)
+		for i := range positions {
+			positions[i] %= n
+		}
+		return d.fetch(positions, size)
+	}
+}
 
 // fetch returns the inputs of a physical batch, padded with zeros.
 func (d *data) fetch(positions []int, size int) ([]*tensors.Tensor, error) {

@@ -51,9 +51,16 @@ func bookKeeping(s *nn.Scope, names []string, losses, mask *Node, clippingNorm f
 	return append(out, norms)
 }
 
-// oneExample is the plain gradient of a batch of one, clipped: the oracle of
-// bookKeeping and the body of the per-example loop. It needs no tape.
-func oneExample(s *nn.Scope, trainable []*Node, losses, mask *Node, clippingNorm float64, wrong mistake) []*Node {
+// oneExample adds the plain gradient of a batch of one, clipped, to the sums of the
+// examples before it: the oracle of bookKeeping and the body of the per-example
+// loop. It needs no tape.
+//
+//   - keep: [], false for the first of a chain: before is then anything of the
+//     trainable parameters' shapes.
+//
+// Guarantee: that of bookKeeping, and an example whose gradient is not finite
+// adds zero, whatever it is.
+func oneExample(s *nn.Scope, trainable, before []*Node, keep, losses, mask *Node, clippingNorm float64, wrong mistake) []*Node {
 	losses.AssertDims(1)
 	gradients := Gradient(ReduceAllSum(losses), trainable...)
 	squares := make([]*Node, len(gradients))
@@ -61,9 +68,15 @@ func oneExample(s *nn.Scope, trainable []*Node, losses, mask *Node, clippingNorm
 		row := Reshape(g, 1, -1)
 		squares[i] = s.Lowering().RowDot(row, row)
 	}
-	factor, norms := clipFactor(addAll(squares), mask, clippingNorm, wrong)
+	normSq := addAll(squares)
+	factor, norms := clipFactor(normSq, mask, clippingNorm, wrong)
+	counts := Reshape(IsFinite(normSq))
 	for i, g := range gradients {
-		gradients[i] = Mul(g, Reshape(factor))
+		clipped := Mul(g, Reshape(factor))
+		if wrong != keepNonFinite { // Zero times what is not finite is not a number.
+			clipped = Where(counts, clipped, ZerosLike(clipped))
+		}
+		gradients[i] = Add(Where(keep, before[i], ZerosLike(before[i])), clipped)
 	}
 	return append(gradients, norms)
 }

@@ -15,7 +15,8 @@
 //     backward pass to the outputs of the trainable layers, per-example norms
 //     layer by layer, one weighted contraction. The default.
 //   - the per-example loop: one example per call, the plain gradient of its
-//     loss. No rules, so it is the oracle.
+//     loss, clipped and added on the device to those before it. No rules, so it
+//     is the oracle.
 //
 // Tests inject known mistakes (draws clipped apart, a factor without the square
 // root, an example that is not finite kept, noise on one tensor only, none on an

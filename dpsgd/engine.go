@@ -136,14 +136,20 @@ func NewEngine(backend compute.Backend, o EngineOptions) (*Engine, error) {
 	program, err := nn.NewProgram(backend, nn.ProgramOptions{
 		NN: o.NN, Weights: o.Weights, Trainable: o.Trainable, Base: base,
 		Build: func(s *nn.Scope, trainable, inputs []*graph.Node) []*graph.Node {
-			mask := inputs[0]
-			losses := o.Loss(s, inputs[1:])
+			mask, inputs := inputs[0], inputs[1:]
+			var keep *graph.Node
+			var before []*graph.Node
+			if o.Method == PerExampleLoop {
+				keep, inputs = inputs[0], inputs[1:]
+				before, inputs = inputs[:len(trainable)], inputs[len(trainable):]
+			}
+			losses := o.Loss(s, inputs)
 			losses.AssertDims(mask.Shape().Dimensions[0])
 			if err := nn.CheckCovered(s.Tape(), o.Trainable); err != nil {
 				panic(err)
 			}
 			if o.Method == PerExampleLoop {
-				return oneExample(s, trainable, losses, mask, o.ClippingNorm, o.wrong)
+				return oneExample(s, trainable, before, keep, losses, mask, o.ClippingNorm, o.wrong)
 			}
 			return bookKeeping(s, o.Trainable, losses, mask, o.ClippingNorm, o.rule, o.wrong)
 		},
@@ -186,7 +192,7 @@ func (e *Engine) Prepare(trainable []float32, fetch Fetch) error {
 		return err
 	}
 	defer func() { _ = vector.FinalizeAll() }()
-	p, err := e.part(vector, nil, fetch)
+	p, err := e.part(vector, nil, 1, fetch)
 	e.spare.give(p)
 	return err
 }
@@ -200,20 +206,29 @@ func (e *Engine) Pace(trainable []float32, fetch Fetch) (float64, error) {
 	}
 	defer func() { _ = vector.FinalizeAll() }()
 	const rounds = 2
-	seconds, err := e.rounds(vector, rounds, nil, fetch)
-	return seconds / float64(rounds*e.workers*e.PhysicalBatchSize()), err
+	return e.rounds(vector, rounds, func(int) []int { return nil }, fetch)
 }
 
-// rounds has every worker compute the sum of the same positions a number of
-// times, and returns the seconds that took.
-func (e *Engine) rounds(vector *nn.Vector, n int, positions []int, fetch Fetch) (float64, error) {
+// rounds has every worker compute a part a number of times, the same positions or
+// none, and returns the seconds that took for each example.
+func (e *Engine) rounds(vector *nn.Vector, n int, positions func(size int) []int, fetch Fetch) (float64, error) {
+	size := e.partSize()
+	if e.method == PerExampleLoop { // A chain as long as about half a second allows.
+		start := time.Now()
+		p, err := e.part(vector, nil, 1, fetch)
+		if err != nil {
+			return 0, err
+		}
+		e.spare.give(p)
+		size = max(2, int(min(float64(size), 0.5/time.Since(start).Seconds())))
+	}
 	errs := make([]error, e.workers)
 	start := time.Now()
 	var wg sync.WaitGroup
 	for w := range e.workers {
 		wg.Go(func() {
 			for range n {
-				p, err := e.part(vector, positions, fetch)
+				p, err := e.part(vector, positions(size), size, fetch)
 				if err != nil {
 					errs[w] = err
 				}
@@ -222,7 +237,7 @@ func (e *Engine) rounds(vector *nn.Vector, n int, positions []int, fetch Fetch) 
 		})
 	}
 	wg.Wait()
-	return time.Since(start).Seconds(), errors.Join(errs...)
+	return time.Since(start).Seconds() / float64(n*e.workers*size), errors.Join(errs...)
 }
 
 // Sum returns the clipped sum over a logical batch of n examples at the
@@ -243,7 +258,10 @@ func (e *Engine) Sum(ctx context.Context, trainable []float32, n int, fetch Fetc
 	defer func() { _ = vector.FinalizeAll() }()
 
 	e.makeRoom()
-	size := e.PhysicalBatchSize()
+	size := e.partSize()
+	if e.method == PerExampleLoop { // A few examples are for all workers.
+		size = max(1, min(size, (n+e.workers-1)/e.workers))
+	}
 	batches := (n + size - 1) / size
 	parts := fold{sum: sum, stats: &stats, early: map[int]*part{}, spare: &e.spare, window: make(chan struct{}, 2*e.workers)}
 	work := make(chan int)
@@ -258,7 +276,7 @@ func (e *Engine) Sum(ctx context.Context, trainable []float32, n int, fetch Fetc
 				for i := b * size; i < min(n, (b+1)*size); i++ {
 					positions = append(positions, i)
 				}
-				p, err := e.part(vector, positions, fetch)
+				p, err := e.part(vector, positions, len(positions), fetch)
 				if err != nil {
 					failed <- err
 					cancel()
@@ -324,116 +342,8 @@ func (f *fold) add(at int, p *part) {
 	}
 }
 
-// part is the clipped sum of one physical batch.
-type part struct {
-	sum   []float32
-	stats Stats
-}
-
-// part computes one physical batch: in one call, or in halves.
-//
-// A call that fails for memory halves the physical batch of the engine; the same
-// positions are computed again, for which fetch returns the same draws.
-//
-// A sum that is not finite means that at least one example's gradient is not;
-// the batch is then halved until such examples stand alone and contribute zero,
-// which leaves the others' part as it would have been without them.
-func (e *Engine) part(vector *nn.Vector, positions []int, fetch Fetch) (*part, error) {
-	for {
-		size := e.PhysicalBatchSize()
-		if len(positions) > size {
-			break
-		}
-		p, err := e.run(vector, positions, size, fetch)
-		if errors.Is(err, ErrMemory) && size > 1 {
-			e.examples.CompareAndSwap(int64(size), int64(size/2))
-			continue
-		}
-		switch {
-		case err != nil:
-			return nil, err
-		case finite(p.sum) || e.wrong == keepNonFinite:
-			return p, nil
-		case len(positions) <= 1:
-			clear(p.sum)
-			return &part{sum: p.sum, stats: Stats{NonFinite: len(positions)}}, nil
-		}
-		e.spare.give(p)
-		break
-	}
-	half := len(positions) / 2
-	first, err := e.part(vector, positions[:half], fetch)
-	if err != nil {
-		return nil, err
-	}
-	second, err := e.part(vector, positions[half:], fetch)
-	if err != nil {
-		return nil, err
-	}
-	for i, v := range second.sum {
-		first.sum[i] += v
-	}
-	first.stats.Clipped += second.stats.Clipped
-	first.stats.NonFinite += second.stats.NonFinite
-	first.stats.NormSum += second.stats.NormSum
-	e.spare.give(second)
-	return first, nil
-}
-
-// run computes one physical batch, padded to size examples, in one call.
-func (e *Engine) run(vector *nn.Vector, positions []int, size int, fetch Fetch) (*part, error) {
-	inputs, err := fetch(positions, size)
-	if err != nil {
-		return nil, err
-	}
-	mask := make([]float32, size)
-	for i := range positions {
-		mask[i] = 1
-	}
-	inputs = append([]*tensors.Tensor{tensors.FromFlatDataAndDimensions(mask, size)}, inputs...)
-	outputs, err := e.call(vector, size, inputs)
-	defer func() {
-		for _, t := range append(outputs, inputs...) {
-			_ = t.FinalizeAll()
-		}
-	}()
-	if err != nil {
-		return nil, err
-	}
-	last := len(outputs) - 1
-	norms, err := tensors.CopyFlatData[float32](outputs[last])
-	if err != nil {
-		return nil, outOfMemory(err)
-	}
-	p := &part{sum: e.spare.take()}
-	if err := copyOut(p.sum, outputs[:last]); err != nil {
-		return nil, outOfMemory(err)
-	}
-	for _, norm := range norms[:len(positions)] {
-		switch {
-		case !finite([]float32{norm}):
-			p.stats.NonFinite++
-		case float64(norm) > e.clip:
-			p.stats.Clipped++
-			fallthrough
-		default:
-			p.stats.NormSum += float64(norm)
-		}
-	}
-	return p, nil
-}
-
 // Close frees the compiled graphs.
 func (e *Engine) Close() { e.program.Close() }
-
-func finite(values []float32) bool {
-	for _, v := range values {
-		if v-v != 0 { // NaN and ±Inf.
-			return false
-		}
-	}
-	return true
-}
 
 func orInt(v, d int) int {
 	if v == 0 {

@@ -289,7 +289,7 @@ func (f *fixture) check(t *testing.T, b compute.Backend, l nn.Lowering, method M
 			mask[i], positions[i] = 1, len(norms)+i
 		}
 		inputs := append([]*tensors.Tensor{tensors.FromFlatDataAndDimensions(mask, size)}, f.inputs(positions, size)...)
-		out, err := e.program.Run(device, inputs...)
+		out, err := e.call(device, size, inputs)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -56,11 +56,17 @@ func Footprint(backend compute.Backend, o EngineOptions, size int, inputs func(g
 		for i, name := range o.Trainable {
 			trainable[i] = nodes[name]
 		}
-		outputs = oneExample(s, trainable, losses, mask, o.ClippingNorm, noMistake)
+		before := make([]*graph.Node, len(trainable)) // Arrays that are there from the first node on.
+		for i, node := range trainable {
+			before[i] = graph.Parameter(g, "before:"+o.Trainable[i], node.Shape())
+			bytes += int64(node.Shape().ByteSize())
+		}
+		keep := graph.Parameter(g, "input:keep", shapes.Make(dtypes.Bool))
+		outputs = oneExample(s, trainable, before, keep, losses, mask, o.ClippingNorm, noMistake)
 	} else {
 		outputs = bookKeeping(s, o.Trainable, losses, mask, o.ClippingNorm, o.rule, noMistake)
 	}
-	return peak(g.Nodes(), outputs), nil
+	return bytes + peak(g.Nodes(), outputs), nil
 }
 
 // OnProcessor is what XLA takes on a processor, relative to a Footprint: a call of a

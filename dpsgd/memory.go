@@ -3,6 +3,7 @@ package dpsgd
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gomlx/compute"
@@ -32,9 +33,18 @@ func outOfMemory(err error) error {
 	return err
 }
 
-// call runs the program. When memory runs out for a single example it waits for
-// the other workers' calls to end and tries once more, alone.
-func (e *Engine) call(vector *nn.Vector, size int, inputs []*tensors.Tensor) ([]*tensors.Tensor, error) {
+// call runs the program; the loop's on top of the sums before, if any. When memory
+// runs out for a single example it waits for the other workers' calls to end and
+// tries once more, alone.
+func (e *Engine) call(vector *nn.Vector, size int, inputs []*tensors.Tensor, before ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+	if e.method == PerExampleLoop {
+		keep := tensors.FromScalar(len(before) > 0)
+		defer func() { _ = keep.FinalizeAll() }()
+		if len(before) == 0 {
+			before = vector.Tensors() // Of the right shapes, and not read.
+		}
+		inputs = slices.Concat(inputs[:1], []*tensors.Tensor{keep}, before, inputs[1:])
+	}
 	e.alone.RLock()
 	outputs, err := e.program.Run(vector, inputs...)
 	e.alone.RUnlock()

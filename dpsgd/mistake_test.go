@@ -49,12 +49,14 @@ func checkNonFinite(t testing.TB, wrong mistake) error {
 	for _, value := range []float64{math.NaN(), math.Inf(1), math.MaxFloat32} {
 		p := convolutions(t)
 		p.change = map[int]func([]float32){1: func(x []float32) { x[3] = float32(value) }}
-		e := p.engine(t, backendtest.Open(t, "go"), nn.Patches, func(o *EngineOptions) { o.wrong = wrong })
-		if err := checkSensitivity(p, t, e, 4, 1); err != nil {
-			return fmt.Errorf("with %g: %w", value, err)
-		}
-		if _, stats := p.sum(t, e, 4, p.fetch); stats.NonFinite != 1 || stats.Examples != 4 {
-			return fmt.Errorf("with %g: stats are %+v, want one of four not finite", value, stats)
+		for _, method := range []Method{BookKeeping, PerExampleLoop} {
+			e := p.engine(t, backendtest.Open(t, "go"), nn.Patches, func(o *EngineOptions) { o.Method, o.wrong = method, wrong })
+			if err := checkSensitivity(p, t, e, 4, 1); err != nil {
+				return fmt.Errorf("%s with %g: %w", method, value, err)
+			}
+			if _, stats := p.sum(t, e, 4, p.fetch); stats.NonFinite != 1 || stats.Examples != 4 {
+				return fmt.Errorf("%s with %g: stats are %+v, want one of four not finite", method, value, stats)
+			}
 		}
 	}
 	return nil

@@ -61,7 +61,7 @@ func Compare(ctx context.Context, backend compute.Backend, o EngineOptions, fetc
 		if err != nil {
 			return nil, err
 		}
-		out, err := e.program.Run(device, append([]*tensors.Tensor{tensors.FromFlatDataAndDimensions(mask, rows)}, inputs...)...)
+		out, err := e.call(device, rows, append([]*tensors.Tensor{tensors.FromFlatDataAndDimensions(mask, rows)}, inputs...))
 		if err != nil {
 			return nil, err
 		}

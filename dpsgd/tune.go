@@ -259,7 +259,7 @@ func (t *tuner) measure(ctx context.Context, method Method, size int) (Trial, er
 	}
 	defer func() { _ = vector.FinalizeAll() }()
 	trial := Trial{Method: method, Seconds: math.Inf(1)}
-	if _, err := e.part(vector, nil, t.o.Public); err != nil { // Compiles.
+	if _, err := e.part(vector, nil, 1, t.o.Public); err != nil { // Compiles.
 		return Trial{}, err
 	}
 	if size > 1 {
@@ -274,13 +274,12 @@ func (t *tuner) measure(ctx context.Context, method Method, size int) (Trial, er
 			peak()
 			return Trial{}, err
 		}
-		trial.Size = e.PhysicalBatchSize()
-		seconds, err := e.rounds(vector, 1, positions(trial.Size), t.o.Public)
+		seconds, err := e.rounds(vector, 1, positions, t.o.Public)
 		if err != nil {
 			peak()
 			return Trial{}, err
 		}
-		trial.Seconds = min(trial.Seconds, seconds/float64(e.workers*trial.Size))
+		trial.Seconds = min(trial.Seconds, seconds)
 	}
 	trial.Bytes = peak()
 	e.spare.drop()

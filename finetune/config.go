@@ -145,8 +145,9 @@ type Training struct {
 	// half of their memory, and the released model has them rounded. "" means float32.
 	BasePrecision nn.Precision `yaml:"base_precision,omitempty" json:"base_precision,omitempty"`
 
-	// Recompute has the backward pass compute the UNet's blocks again instead of
-	// keeping what is in them: less memory, more time, the same numbers.
+	// Recompute has the backward pass compute the blocks of the UNet and of a text
+	// encoder again instead of keeping what is in them: less memory, more time, the
+	// same numbers.
 	Recompute bool `yaml:"recompute,omitempty" json:"recompute,omitempty"`
 
 	Augment    Augment    `yaml:"augment,omitempty" json:"augment,omitzero"`

@@ -99,6 +99,9 @@ type Vector struct {
 	parts []*tensors.Tensor
 }
 
+// Tensors returns the parameters, in order. They stay the vector's.
+func (v *Vector) Tensors() []*tensors.Tensor { return v.parts }
+
 // FinalizeAll frees the device's memory.
 func (v *Vector) FinalizeAll() error {
 	var errs []error

@@ -8,6 +8,9 @@ package optim
 import (
 	"fmt"
 	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
 )
 
 // AdamW is Adam with decoupled weight decay (Loshchilov & Hutter 2019,
@@ -49,13 +52,16 @@ func (a *AdamW) Update(weights []float32, gradient []float64, factor float64) er
 	lr := a.LearningRate * factor
 	c1 := 1 - math.Pow(b1, float64(a.State.Step))
 	c2 := 1 - math.Pow(b2, float64(a.State.Step))
-	for i, g := range gradient {
-		m := b1*a.State.First[i] + (1-b1)*g
-		v := b2*a.State.Second[i] + (1-b2)*g*g
-		a.State.First[i], a.State.Second[i] = m, v
-		w := float64(weights[i])
-		weights[i] = float32(w - lr*(m/c1/(math.Sqrt(v/c2)+eps)+a.WeightDecay*w))
-	}
+	inParts(len(weights), func(from, to int) {
+		weights, gradient, first, second := weights[from:to], gradient[from:to], a.State.First[from:to], a.State.Second[from:to]
+		for i, g := range gradient {
+			m := b1*first[i] + (1-b1)*g
+			v := b2*second[i] + (1-b2)*g*g
+			first[i], second[i] = m, v
+			w := float64(weights[i])
+			weights[i] = float32(w - lr*(m/c1/(math.Sqrt(v/c2)+eps)+a.WeightDecay*w))
+		}
+	})
 	return nil
 }
 
@@ -77,9 +83,12 @@ func (e *EMA) Update(weights []float32) {
 	}
 	n := float64(e.Step)
 	decay := math.Min(e.Decay, (1+n)/(10+n))
-	for i, w := range weights {
-		e.Values[i] = decay*e.Values[i] + (1-decay)*float64(w)
-	}
+	inParts(len(weights), func(from, to int) {
+		values := e.Values[from:to]
+		for i, w := range weights[from:to] {
+			values[i] = decay*values[i] + (1-decay)*float64(w)
+		}
+	})
 	e.Step++
 }
 
@@ -90,6 +99,31 @@ func (e *EMA) Weights() []float32 {
 		w[i] = float32(v)
 	}
 	return w
+}
+
+// partLength is the values that one core takes: enough to be worth waking it.
+const partLength = 1 << 18
+
+// inParts calls f for every stretch of n values, on all cores. What f does to a
+// value must not depend on another.
+func inParts(n int, f func(from, to int)) {
+	var next atomic.Int64
+	work := func() {
+		for {
+			to := int(next.Add(partLength))
+			from := to - partLength
+			if from >= n {
+				return
+			}
+			f(from, min(to, n))
+		}
+	}
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), (n+partLength-1)/partLength) - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
 }
 
 // Schedule names how the learning rate changes over a run.

@@ -167,3 +167,33 @@ func ExampleSchedule_Factor() {
 	}
 	// Output: 0.33 0.67 1.00 0.56 0.10
 }
+
+// TestPartsOnAllCores: a value is updated alike wherever it lies, and once, in
+// vectors of more than one part.
+func TestPartsOnAllCores(t *testing.T) {
+	for _, n := range []int{1, partLength - 1, partLength, partLength + 1, 3*partLength + 5} {
+		weights, gradient := make([]float32, n), make([]float64, n)
+		for i := range weights {
+			weights[i], gradient[i] = float32(i%5), float64(i%7)-3
+		}
+		few, fewGradient := weights[:min(n, 35)], gradient[:min(n, 35)]
+		few = append([]float32(nil), few...)
+		a, b := AdamW{LearningRate: 0.1, WeightDecay: 0.01}, AdamW{LearningRate: 0.1, WeightDecay: 0.01}
+		long, short := EMA{Decay: 0.5}, EMA{Decay: 0.5}
+		for range 3 {
+			if err := a.Update(weights, gradient, 1); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Update(few, fewGradient, 1); err != nil {
+				t.Fatal(err)
+			}
+			long.Update(weights)
+			short.Update(few)
+		}
+		for i := range weights {
+			if k := i % 35; weights[i] != few[k] || long.Values[i] != short.Values[k] {
+				t.Fatalf("%d values: value %d is %g, average %g; want %g and %g as value %d", n, i, weights[i], long.Values[i], few[k], short.Values[k], k)
+			}
+		}
+	}
+}

@@ -18,12 +18,12 @@ type faulty struct {
 }
 
 func (f *faulty) Builder(name string) compute.Builder {
-	return faultyBuilder{f.Backend.Builder(name), f.before}
+	return faultyBuilder{f.Backend.Builder(name), f}
 }
 
 type faultyBuilder struct {
 	compute.Builder
-	before func([]shapes.Shape) error
+	backend *faulty
 }
 
 func (f faultyBuilder) Compile() (compute.Executable, error) {
@@ -31,18 +31,38 @@ func (f faultyBuilder) Compile() (compute.Executable, error) {
 	if err != nil {
 		return nil, err
 	}
-	return faultyExecutable{e, f.before}, nil
+	return faultyExecutable{e, f.backend}, nil
 }
 
 type faultyExecutable struct {
 	compute.Executable
-	before func([]shapes.Shape) error
+	backend *faulty
 }
 
 func (f faultyExecutable) Execute(inputs []compute.Buffer, donate []bool, device compute.DeviceNum) ([]compute.Buffer, error) {
 	_, parameters := f.Inputs()
-	if err := f.before(parameters); err != nil {
+	if err := f.backend.before(parameters); err != nil {
 		return nil, err
 	}
-	return f.Executable.Execute(inputs, donate, device)
+	own := make([]compute.Buffer, len(inputs))
+	for i, b := range inputs {
+		own[i] = b
+		if w, ok := b.(faultyBuffer); ok {
+			own[i] = w.Buffer
+		}
+	}
+	outputs, err := f.Executable.Execute(own, donate, device)
+	for i, b := range outputs {
+		outputs[i] = faultyBuffer{b, f.backend}
+	}
+	return outputs, err
 }
+
+// faultyBuffer is a result, which may be an input of another execution on the
+// same backend: that is then asked for by identity.
+type faultyBuffer struct {
+	compute.Buffer
+	backend *faulty
+}
+
+func (f faultyBuffer) Backend() compute.Backend { return f.backend }
