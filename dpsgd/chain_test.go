@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/scumble-dp/scumble/internal/backendtest"
 	"github.com/scumble-dp/scumble/nn"
@@ -61,4 +62,42 @@ func TestChains(t *testing.T) {
 			t.Errorf("weights that are not a number: %+v, error %v", stats, err)
 		}
 	})
+}
+
+// TestChainThatIsNonsense: where adding up gives what is not finite, though each
+// example alone does not, the sum is that of each alone.
+func TestChainThatIsNonsense(t *testing.T) {
+	p := convolutions(t)
+	want, _ := p.sum(t, p.engine(t, backendtest.Open(t, "go"), nn.Patches, loop), 9, p.fetch)
+	e := p.engine(t, backendtest.Open(t, "go"), nn.Patches, loop)
+	broken := &brokenSums{program: e.program}
+	e.program = broken
+	got, stats := p.sum(t, e, 9, p.fetch)
+	if err := checkNear("clipped sum", got, want, 1e-6, 0); err != nil {
+		t.Error(err)
+	}
+	if stats.NonFinite != 0 || stats.Examples != 9 || broken.times == 0 {
+		t.Errorf("stats are %+v after %d sums that are not finite", stats, broken.times)
+	}
+}
+
+// brokenSums is the loop's program with a sum that is not a number whenever it is on
+// top of another.
+type brokenSums struct {
+	program
+	times int
+}
+
+func (b *brokenSums) Run(vector *nn.Vector, inputs ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+	keep := tensors.ToScalar[bool](inputs[1])
+	outputs, err := b.program.Run(vector, inputs...)
+	if err == nil && keep {
+		b.times++
+		dims := outputs[0].Shape().Dimensions
+		values := make([]float32, outputs[0].Size())
+		values[0] = float32(math.NaN())
+		_ = outputs[0].FinalizeAll()
+		outputs[0] = tensors.FromFlatDataAndDimensions(values, dims...)
+	}
+	return outputs, err
 }

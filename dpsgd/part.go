@@ -35,20 +35,24 @@ type part struct {
 //
 // A sum that is not finite means that at least one example's gradient is not;
 // the batch is then halved until such examples stand alone and contribute zero,
-// which leaves the others' part as it would have been without them.
+// which leaves the others' part as it would have been without them. A chain adds
+// zero for them by itself; what it gives is looked at all the same.
 //
-//   - calls: of a chain, at least one for each position.
+//   - calls: the least of a chain, which makes one for each position.
 func (e *Engine) part(vector *nn.Vector, positions []int, calls int, fetch Fetch) (*part, error) {
-	if e.method == PerExampleLoop {
-		return e.chain(vector, positions, calls, fetch)
-	}
 	for {
-		size := e.PhysicalBatchSize()
+		var p *part
+		var err error
+		size := e.partSize()
 		if len(positions) > size {
 			break
 		}
-		p, err := e.run(vector, positions, size, fetch)
-		if errors.Is(err, ErrMemory) && size > 1 {
+		if e.method == PerExampleLoop {
+			p, err = e.chain(vector, positions, max(calls, len(positions)), fetch)
+		} else {
+			p, err = e.run(vector, positions, size, fetch)
+		}
+		if errors.Is(err, ErrMemory) && e.method == BookKeeping && size > 1 {
 			e.examples.CompareAndSwap(int64(size), int64(size/2))
 			continue
 		}
@@ -112,7 +116,8 @@ func (e *Engine) run(vector *nn.Vector, positions []int, size int, fetch Fetch) 
 }
 
 // chain computes one example a call, each on top of the sum of those before it,
-// which stays on the device. Calls beyond the positions are of no example.
+// which stays on the device. Calls beyond the positions are of no example; there
+// is at least one call.
 func (e *Engine) chain(vector *nn.Vector, positions []int, calls int, fetch Fetch) (*part, error) {
 	p := &part{}
 	var before []*tensors.Tensor // Sums so far.
