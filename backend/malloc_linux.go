@@ -5,6 +5,7 @@ package backend
 // #include <stdlib.h>
 //
 // extern int mallopt(int, int) __attribute__((weak)); // glibc's; musl has none.
+// extern int malloc_trim(size_t) __attribute__((weak));
 //
 // // Before there is a second thread: one that has allocated has an arena of its own
 // // already, which later threads share, and large blocks do not fit into those.
@@ -24,6 +25,9 @@ package backend
 // 	mallopt(-4, 65536);    // M_MMAP_MAX: as many as there are,
 // 	mallopt(-1, 64 << 20); // M_TRIM_THRESHOLD: and what is free at the end is given back.
 // }
+// static void trim_memory(void) {
+// 	if (malloc_trim) malloc_trim(0);
+// }
 import "C"
 
 import "os"
@@ -36,6 +40,10 @@ func ReturnMemory() {
 		C.return_memory()
 	}
 }
+
+// TrimMemory gives back what is free, once. Compiling a model takes gigabytes that
+// its calls would otherwise find in pieces, and hold until the process ends.
+func TrimMemory() { C.trim_memory() }
 
 // keepMemory has glibc keep freed memory for the next call. XLA allocates the
 // activations of each call anew, hundreds of megabytes; glibc would map them and

@@ -5,3 +5,6 @@ package backend
 // ReturnMemory has large blocks of memory go back to the machine when they are
 // freed, where the C library can be told so.
 func ReturnMemory() {}
+
+// TrimMemory gives back what is free, where the C library can be told so.
+func TrimMemory() {}

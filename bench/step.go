@@ -215,6 +215,7 @@ func Step(ctx context.Context, backend compute.Backend, o StepOptions) (*StepRes
 		}
 		r.CompileSeconds = private.first()
 	}
+	devices.TrimMemory() // What trials and compiling left.
 	for round := range o.Rounds {
 		say(fmt.Sprintf("round %d of %d", round+1, o.Rounds))
 		for _, watch := range []*stopwatch{&ordinary, &private} {

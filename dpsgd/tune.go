@@ -10,6 +10,7 @@ import (
 
 	"github.com/gomlx/compute"
 
+	devices "github.com/scumble-dp/scumble/backend"
 	"github.com/scumble-dp/scumble/internal/ram"
 	"github.com/scumble-dp/scumble/nn"
 )
@@ -126,6 +127,7 @@ func Tune(ctx context.Context, backend compute.Backend, o TuneOptions) (*Engine,
 		return e, c, nil
 	}
 	t := tuner{o: o, backend: backend, choice: &Choice{}}
+	defer devices.TrimMemory() // What the trials took, once the other engine is closed.
 	defer t.close()
 	if err := t.try(ctx, free); err != nil {
 		return nil, nil, err

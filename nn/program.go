@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -20,6 +21,9 @@ type Program struct {
 	shapes  [][]int // Of the trainable parameters.
 	size    int     // Length of the trainable vector.
 	once    sync.Once
+
+	compiled func()
+	first    sync.Once
 }
 
 // ProgramOptions of NewProgram. Param and Trainable of the nn options are
@@ -36,6 +40,10 @@ type ProgramOptions struct {
 	// and names: programs may share them. Nil uploads them for this program.
 	Base *Base
 
+	// Compiled, if not nil, is called once, after the first compilation and before
+	// anything runs: compiling leaves memory behind.
+	Compiled func()
+
 	// Build adds the model to the graph. trainable holds the nodes of the
 	// trainable parameters, in order.
 	Build func(s *Scope, trainable, inputs []*graph.Node) []*graph.Node
@@ -43,7 +51,7 @@ type ProgramOptions struct {
 
 // NewProgram prepares a program; compilation happens at the first Run.
 func NewProgram(backend compute.Backend, o ProgramOptions) (*Program, error) {
-	p := &Program{backend: backend, base: o.Base}
+	p := &Program{backend: backend, base: o.Base, compiled: o.Compiled}
 	inVector := map[string]bool{}
 	for _, name := range o.Trainable {
 		t := o.Weights.Get(name)
@@ -144,6 +152,17 @@ func (p *Program) Run(vector *Vector, inputs ...*tensors.Tensor) ([]*tensors.Ten
 		for _, t := range list {
 			args = append(args, t)
 		}
+	}
+	if p.compiled != nil {
+		p.first.Do(func() {
+			sizes := make([]shapes.Shape, len(args))
+			for i, a := range args {
+				sizes[i] = a.(*tensors.Tensor).Shape()
+			}
+			if _, err := p.exec.Compile(sizes...); err == nil { // If not, the call says why.
+				p.compiled()
+			}
+		})
 	}
 	return p.exec.Exec(args...)
 }
