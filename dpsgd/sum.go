@@ -35,7 +35,10 @@ func (s *Sum) add(part []float32) {
 }
 
 // roundingSlack is what float32 rounding in the weighted sums can add to one
-// example's contribution, relative to the clipping norm.
+// example's contribution, relative to the clipping norm: its own, and that of the
+// others, which are added up with other neighbours when it is missing. In chains of
+// 16 the latter is about 3.4e-7·√n for n examples whose gradients all point one way
+// (8e-5 at 60,000), and less the more they differ.
 const roundingSlack = 1e-4
 
 // Sensitivity returns the largest L2 change of the released sum when one
