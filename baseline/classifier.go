@@ -16,13 +16,14 @@ import (
 
 // ClassifierOptions of TrainClassifier. All are public.
 type ClassifierOptions struct {
-	Examples          int     // Public number of private images. Required.
-	Steps             int     // Required.
-	ExpectedBatchSize float64 // Required, at most Examples.
-	ClippingNorm      float64 // Required.
-	LearningRate      float64 // Of AdamW, on gradients in units of the clipping norm. Required.
-	EMA               float64 // Decay per step of the average that is scored. Zero is none.
-	Seed              uint64  // Of the weights at the start.
+	Examples          int             // Public number of private images. Required.
+	Steps             int             // Required.
+	ExpectedBatchSize float64         // Required, at most Examples.
+	ClippingNorm      float64         // Required.
+	LearningRate      float64         // Of AdamW, on gradients in units of the clipping norm. Required.
+	EMA               float64         // Decay per step of the average that is scored. Zero is none.
+	Seed              uint64          // Of the weights at the start.
+	Classifier        eval.Classifier // What is trained: see [teacher.Options]. Empty means [eval.CNN].
 
 	Lowering nn.Lowering
 	Workers  int // Calls to the backend at the same time. Zero means 1.
@@ -31,11 +32,10 @@ type ClassifierOptions struct {
 
 func (o ClassifierOptions) teacher() teacher.Options {
 	return teacher.Options{Steps: o.Steps, ExpectedBatchSize: o.ExpectedBatchSize, ClippingNorm: o.ClippingNorm, LearningRate: o.LearningRate,
-		EMA: o.EMA, Seed: o.Seed, Lowering: o.Lowering, Workers: o.Workers, Report: o.Report}
+		EMA: o.EMA, Seed: o.Seed, Classifier: o.Classifier, Lowering: o.Lowering, Workers: o.Workers, Report: o.Report}
 }
 
-// TrainClassifier trains the small convolutional classifier of package eval on the
-// private images by DP-SGD, and returns it. Close it after use.
+// TrainClassifier trains a classifier of package eval on the private images by DP-SGD, and returns it. Close it after use.
 //
 // Guarantee: see the package comment. The classifier may be shown; its accuracy on
 // other private images is a query of those.

@@ -59,6 +59,8 @@ func (c Classifier) network(s *nn.Scope, x *graph.Node, classes int, g Geometry)
 		return nn.Dense(s.In("dense3"), x, classes, nn.DenseOptions{})
 	case LogisticRegression:
 		return nn.Dense(s.In("dense"), flat(), classes, nn.DenseOptions{ZeroInit: true})
+	case Scattering:
+		return scatteringHead(s, scatteringFeatures(s, x), classes)
 	}
 	return classifier(s, x, classes)
 }

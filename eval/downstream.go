@@ -18,6 +18,7 @@ const (
 	CNN                Classifier = "cnn"          // A small convolutional network.
 	MLP                Classifier = "mlp"          // Two hidden layers of 256 and 128.
 	LogisticRegression Classifier = "logistic"     // Multinomial logistic regression on pixels.
+	Scattering         Classifier = "scattering"   // The same on a scattering transform of the image.
 	Neighbours         Classifier = "knn"          // Majority of the 5 nearest images in pixels.
 	NearestMean        Classifier = "nearest-mean" // The class whose mean image is nearest.
 	LDA                Classifier = "lda"          // Linear discriminant analysis on 16×16 pixels.
@@ -29,13 +30,13 @@ const (
 // Classifiers lists all of them. Those that are [Classifier.Trained] see images
 // that are turned and moved a little; the others are computed at once.
 func Classifiers() []Classifier {
-	return []Classifier{CNN, MLP, LogisticRegression, Neighbours, NearestMean, LDA, WRN, ResNet, ResNeXt}
+	return []Classifier{CNN, MLP, LogisticRegression, Scattering, Neighbours, NearestMean, LDA, WRN, ResNet, ResNeXt}
 }
 
 // Trained reports whether the classifier is trained by steps from a random start,
 // so that its accuracy has a spread over seeds.
 func (c Classifier) Trained() bool {
-	return c == CNN || c == MLP || c == LogisticRegression || c.Residual()
+	return c == CNN || c == MLP || c == LogisticRegression || c == Scattering || c.Residual()
 }
 
 // Subgroup is a part of the test images, such as those of one hospital, that is

@@ -93,6 +93,7 @@ func (n *network) usual(kind Classifier) lesson {
 
 // network is a classifier that is trained by gradients.
 type network struct {
+	kind    Classifier
 	backend compute.Backend
 	options ClassifierOptions
 	train   *dataset.Set
@@ -106,8 +107,11 @@ func newNetwork(backend compute.Backend, kind Classifier, train *dataset.Set, o 
 	if err != nil {
 		return nil, err
 	}
+	if err := kind.fits(train); err != nil {
+		return nil, err
+	}
 	classes := len(train.Classes)
-	n := &network{backend: backend, options: o, train: train,
+	n := &network{kind: kind, backend: backend, options: o, train: train,
 		build: func(s *nn.Scope, x *graph.Node) *graph.Node { return kind.network(s, x, classes, geometry) }}
 	specs, err := nn.Collect(backend, nn.Options{Lowering: o.Lowering}, func(s *nn.Scope) {
 		n.build(s, graph.Zeros(s.Graph(), shapes.Make(dtypes.Float32, 1, train.Height, train.Width, train.Channels)))

@@ -12,13 +12,14 @@ import (
 
 	"github.com/scumble-dp/scumble/accountant"
 	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/eval"
 	"github.com/scumble-dp/scumble/generate"
+	"github.com/scumble-dp/scumble/nn"
 	"github.com/scumble-dp/scumble/teacher"
 )
 
-// TeacherConfig trains a classifier on the private images by DP-SGD before the first step.
-// Synthetic images that it takes for another class than they were drawn for
-// are thrown away and drawn again (see package teacher).
+// TeacherConfig trains a classifier on the private images by DP-SGD before the first step,
+// which then chooses or labels synthetic images (see package teacher).
 type TeacherConfig struct {
 	NoiseMultiplier   float64 `yaml:"noise_multiplier,omitempty" json:"noise_multiplier,omitempty"`       // Of its steps. This or Share; neither is no teacher.
 	Share             float64 `yaml:"share,omitempty" json:"share,omitempty"`                             // The part of privacy.epsilon that the teacher would cost alone, in (0, 1).
@@ -28,7 +29,9 @@ type TeacherConfig struct {
 	LearningRate      float64 `yaml:"learning_rate,omitempty" json:"learning_rate,omitempty"`             // Zero means 1e-2.
 	// PublicImages is how many samples of the base model the teacher learns first, without
 	// noise. It helps where the base model knows the classes. Zero means none.
-	PublicImages int `yaml:"public_images,omitempty" json:"public_images,omitempty"`
+	PublicImages int             `yaml:"public_images,omitempty" json:"public_images,omitempty"`
+	Classifier   eval.Classifier `yaml:"classifier,omitempty" json:"classifier,omitempty"` // cnn or scattering. Empty means cnn.
+	Role         teacher.Role    `yaml:"role,omitempty" json:"role,omitempty"`             // Empty means choose.
 }
 
 // TeacherFile is the teacher of a run, in its release folder.
@@ -48,7 +51,7 @@ func (c TeacherConfig) cost() cost { return cost{c.NoiseMultiplier, c.Share} }
 func (c TeacherConfig) options(examples int) teacher.Options {
 	return teacher.Options{
 		Steps: cmp.Or(c.Steps, 200), ExpectedBatchSize: cmp.Or(c.ExpectedBatchSize, max(1, float64(examples)/20)),
-		ClippingNorm: cmp.Or(c.ClippingNorm, 1), LearningRate: cmp.Or(c.LearningRate, 1e-2), EMA: 0.95, Seed: 1,
+		ClippingNorm: cmp.Or(c.ClippingNorm, 1), LearningRate: cmp.Or(c.LearningRate, 1e-2), EMA: 0.95, Seed: 1, Classifier: c.Classifier,
 	}
 }
 
@@ -61,6 +64,9 @@ func (c TeacherConfig) validate(examples int) error {
 	}
 	if c.PublicImages < 0 || c.PublicImages > maxPublicImages {
 		return fmt.Errorf("teacher.public_images is %d, want 0 to %d", c.PublicImages, maxPublicImages)
+	}
+	if c.Role != "" && c.Role != teacher.Choose && c.Role != teacher.Label {
+		return fmt.Errorf("teacher.role is %q, want %s or %s", c.Role, teacher.Choose, teacher.Label)
 	}
 	if err := c.options(examples).Validate(examples); err != nil {
 		return fmt.Errorf("teacher: %w", err)
@@ -76,14 +82,25 @@ func (c *Config) teacherQuery(plan *Plan) (*Query, error) {
 	if plan.Text {
 		return nil, errors.New("teacher tells classes apart, and the base model takes text: leave it out")
 	}
+	if c.Teacher.Classifier == eval.Scattering && plan.Size > nn.MaxScatteringSize {
+		return nil, fmt.Errorf("teacher.classifier is %s, which takes images of up to %d pixels, and the model's have %d", eval.Scattering, nn.MaxScatteringSize, plan.Size)
+	}
 	o := c.Teacher.options(c.Data.Examples)
 	event, err := c.Teacher.cost().noise(accountant.DPSGD(0, o.ExpectedBatchSize/float64(c.Data.Examples), o.Steps), c.Privacy)
 	if err != nil {
 		return nil, fmt.Errorf("teacher: %w", err)
 	}
 	return &Query{Run: teacherRun, Event: event, What: fmt.Sprintf(
-		"classifier of %d classes trained by DP-SGD: %d steps on clipped gradients of norm at most %g, the sensitivity; it chooses among synthetic images",
-		len(plan.Classes), o.Steps, o.ClippingNorm)}, nil
+		"classifier of %d classes trained by DP-SGD: %d steps on clipped gradients of norm at most %g, the sensitivity; %s",
+		len(plan.Classes), o.Steps, o.ClippingNorm, c.Teacher.does())}, nil
+}
+
+// does says in words what the teacher is for.
+func (c TeacherConfig) does() string {
+	if c.Role == teacher.Label {
+		return "it labels synthetic images"
+	}
+	return "it chooses among synthetic images"
 }
 
 // publicLesson are samples of the base model, of the run's classes, as it is before the
@@ -135,5 +152,5 @@ func (r *run) teach(ctx context.Context, backend compute.Backend, t *target, set
 	if err != nil {
 		return err
 	}
-	return teacher.Save(path, net, set)
+	return teacher.Save(path, net, set, cmp.Or(r.config.Teacher.Role, teacher.Choose))
 }

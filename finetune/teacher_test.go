@@ -12,6 +12,7 @@ import (
 
 	"github.com/scumble-dp/scumble/accountant"
 	"github.com/scumble-dp/scumble/dataset"
+	"github.com/scumble-dp/scumble/eval"
 	"github.com/scumble-dp/scumble/internal/backendtest"
 	"github.com/scumble-dp/scumble/nn"
 	"github.com/scumble-dp/scumble/teacher"
@@ -117,6 +118,8 @@ func TestTeacherRefuses(t *testing.T) {
 		"clipping norm is NaN":            func(c *TeacherConfig) { c.ClippingNorm = math.NaN() },
 		"teacher.public_images is -1":     func(c *TeacherConfig) { c.PublicImages = -1 },
 		"learning rate is -1":             func(c *TeacherConfig) { c.LearningRate = -1 },
+		`classifier is "knn"`:             func(c *TeacherConfig) { c.Classifier = eval.Neighbours },
+		`teacher.role is "boss"`:          func(c *TeacherConfig) { c.Role = "boss" },
 	} {
 		c := taughtConfig("somewhere")
 		c.Data.Examples = 40

@@ -1,6 +1,7 @@
 package teacher
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,9 +23,17 @@ import (
 // ErrDamaged is what errors of a teacher's file wrap.
 var ErrDamaged = errors.New("file of a teacher is damaged")
 
+// Role is what a teacher is for.
+type Role string
+
+const (
+	Choose Role = "choose" // Synthetic images that it takes for another class than they were drawn for are drawn again.
+	Label  Role = "label"  // All are kept, each under the class that it takes it for.
+)
+
 // Save writes a teacher for images like those of a set, of which the size and the
 // names of the classes are kept.
-func Save(path string, net *eval.Untrained, like *dataset.Set) error {
+func Save(path string, net *eval.Untrained, like *dataset.Set, role Role) error {
 	classes, err := json.Marshal(like.Classes)
 	if err != nil {
 		return err
@@ -33,7 +42,7 @@ func Save(path string, net *eval.Untrained, like *dataset.Set) error {
 	for _, t := range net.Weights().All() {
 		list = append(list, safetensors.FromFloat32s(t.Name, t.Shape, t.Data))
 	}
-	metadata := map[string]string{"classifier": string(eval.CNN), "height": strconv.Itoa(like.Height), "width": strconv.Itoa(like.Width),
+	metadata := map[string]string{"classifier": string(net.Kind()), "role": string(role), "height": strconv.Itoa(like.Height), "width": strconv.Itoa(like.Width),
 		"channels": strconv.Itoa(like.Channels), "classes": string(classes)}
 	if err := wholefile.Create(path, 0o644, func(w io.Writer) error { return safetensors.Encode(w, list, metadata) }); err != nil {
 		return fmt.Errorf("save the teacher: %w", err)
@@ -44,6 +53,7 @@ func Save(path string, net *eval.Untrained, like *dataset.Set) error {
 // Teacher is a trained classifier. Close it after use.
 type Teacher struct {
 	like      *dataset.Set // Without images.
+	role      Role
 	predictor *eval.Predictor
 }
 
@@ -67,7 +77,11 @@ func Load(backend compute.Backend, lowering nn.Lowering, path string) (*Teacher,
 	if err := json.Unmarshal([]byte(metadata["classes"]), &like.Classes); err != nil || len(like.Classes) < dataset.MinClasses || len(like.Classes) > dataset.MaxClasses {
 		return nil, damaged("classes are %q, want a list of names", metadata["classes"])
 	}
-	net, err := eval.NewUntrained(backend, like, eval.ClassifierOptions{Lowering: lowering})
+	role := cmp.Or(Role(metadata["role"]), Choose) // Files of scumble before it had roles.
+	if role != Choose && role != Label {
+		return nil, damaged("role is %q, want %s or %s", role, Choose, Label)
+	}
+	net, err := eval.NewUntrained(backend, like, eval.ClassifierOptions{Kind: eval.Classifier(metadata["classifier"]), Lowering: lowering})
 	if err != nil {
 		return nil, damaged("%v", err)
 	}
@@ -90,11 +104,14 @@ func Load(backend compute.Backend, lowering nn.Lowering, path string) (*Teacher,
 	if err != nil {
 		return nil, err
 	}
-	return &Teacher{like: like, predictor: predictor}, nil
+	return &Teacher{like: like, role: role, predictor: predictor}, nil
 }
 
 // Classes returns the names of the classes, in the order of the labels.
 func (t *Teacher) Classes() []string { return slices.Clone(t.like.Classes) }
+
+// Role says what the run that it was trained for wanted it for.
+func (t *Teacher) Role() Role { return t.role }
 
 // Label returns what the teacher takes each image for, as indices into the classes,
 // which must be the teacher's.

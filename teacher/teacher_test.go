@@ -11,6 +11,7 @@ import (
 
 	"github.com/scumble-dp/scumble/dataset"
 	"github.com/scumble-dp/scumble/dpsgd"
+	"github.com/scumble-dp/scumble/eval"
 	"github.com/scumble-dp/scumble/internal/backendtest"
 	"github.com/scumble-dp/scumble/nn"
 	"github.com/scumble-dp/scumble/safetensors"
@@ -42,10 +43,16 @@ func mechanism(t *testing.T, set *dataset.Set, record func() error) Mechanism {
 
 // What was learned survives its file, and names the sides of images it did not see.
 func TestTeacherLearnsAndIsKept(t *testing.T) {
+	for _, kind := range []eval.Classifier{eval.CNN, eval.Scattering} {
+		t.Run(string(kind), func(t *testing.T) { testLearnsAndIsKept(t, kind) })
+	}
+}
+
+func testLearnsAndIsKept(t *testing.T, kind eval.Classifier) {
 	b := backendtest.Open(t, "go")
 	set := halves(200)
 	charged := 0
-	o := Options{Steps: 30, ExpectedBatchSize: 100, ClippingNorm: 1, LearningRate: 1e-2, EMA: 0.8, Seed: 1, Lowering: nn.Patches}
+	o := Options{Classifier: kind, Steps: 30, ExpectedBatchSize: 100, ClippingNorm: 1, LearningRate: 1e-2, EMA: 0.8, Seed: 1, Lowering: nn.Patches, Workers: 2}
 	net, err := Train(t.Context(), b, set, mechanism(t, set, func() error { charged++; return nil }), o)
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +61,7 @@ func TestTeacherLearnsAndIsKept(t *testing.T) {
 		t.Errorf("%d steps were charged, want 30", charged)
 	}
 	path := filepath.Join(t.TempDir(), "teacher.safetensors")
-	if err := Save(path, net, set); err != nil {
+	if err := Save(path, net, set, Label); err != nil {
 		t.Fatal(err)
 	}
 	judge, err := Load(b, nn.Patches, path)
@@ -69,6 +76,9 @@ func TestTeacherLearnsAndIsKept(t *testing.T) {
 	said, err := judge.Label(t.Context(), test)
 	if err != nil || !slices.Equal(said, test.Labels) {
 		t.Errorf("labels are %v (%v), want %v", said, err, test.Labels)
+	}
+	if got := judge.Role(); got != Label {
+		t.Errorf("role is %q, want that it was saved with", got)
 	}
 	if got := judge.Classes(); !slices.Equal(got, set.Classes) {
 		t.Errorf("classes are %v, want %v", got, set.Classes)
@@ -134,7 +144,7 @@ func TestLoadRefuses(t *testing.T) {
 	}
 	dir := t.TempDir()
 	good := filepath.Join(dir, "good")
-	if err := Save(good, net, set); err != nil {
+	if err := Save(good, net, set, Choose); err != nil {
 		t.Fatal(err)
 	}
 	list, metadata, err := safetensors.Read(good)
@@ -149,6 +159,11 @@ func TestLoadRefuses(t *testing.T) {
 		},
 		`channels is ""`: func(m map[string]string, l []safetensors.Tensor) []safetensors.Tensor {
 			delete(m, "channels")
+			return l
+		},
+		`role is "boss"`: func(m map[string]string, l []safetensors.Tensor) []safetensors.Tensor { m["role"] = "boss"; return l },
+		`classifier is "knn"`: func(m map[string]string, l []safetensors.Tensor) []safetensors.Tensor {
+			m["classifier"] = "knn"
 			return l
 		},
 		"classes are":                 func(m map[string]string, l []safetensors.Tensor) []safetensors.Tensor { m["classes"] = "[]"; return l },

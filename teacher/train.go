@@ -23,6 +23,11 @@ type Options struct {
 	LearningRate      float64 // Of AdamW, on gradients in units of the clipping norm. Required.
 	EMA               float64 // Decay per step of the average that is returned. Zero is none.
 	Seed              uint64  // Of the weights at the start.
+
+	// Classifier is what is trained: [eval.CNN], or [eval.Scattering], which is linear in features that
+	// have no weights and learns more from few noisy steps. Empty means CNN.
+	Classifier eval.Classifier
+
 	// Public images, if not nil, are learned first, without noise. They have the private ones'
 	// shape and classes.
 	Public *dataset.Set
@@ -48,6 +53,8 @@ func (o Options) Validate(examples int) error {
 		return fmt.Errorf("learning rate is %g, want positive and below 1e3", o.LearningRate)
 	case !(o.EMA >= 0 && o.EMA < 1):
 		return fmt.Errorf("EMA decay is %g, want in [0, 1)", o.EMA)
+	case o.Classifier != "" && o.Classifier != eval.CNN && o.Classifier != eval.Scattering:
+		return fmt.Errorf("classifier is %q, want %s or %s", o.Classifier, eval.CNN, eval.Scattering)
 	}
 	return nil
 }
@@ -60,13 +67,12 @@ type Mechanism struct {
 	Record          func() error       // Charges one step. It is called before that step's noise exists.
 }
 
-// Train trains the small convolutional classifier of package eval on labelled private
-// images.
+// Train trains a classifier of package eval on labelled private images.
 //
 // Guarantee: see the package comment. An image adds one gradient of norm at most the
 // clipping norm to the sum of a step it is drawn for; the sum is divided by public numbers.
 func Train(ctx context.Context, backend compute.Backend, private *dataset.Set, m Mechanism, o Options) (*eval.Untrained, error) {
-	net, err := eval.NewUntrained(backend, private, eval.ClassifierOptions{Seed: o.Seed, Lowering: o.Lowering})
+	net, err := eval.NewUntrained(backend, private, eval.ClassifierOptions{Kind: o.Classifier, Seed: o.Seed, Lowering: o.Lowering})
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +80,10 @@ func Train(ctx context.Context, backend compute.Backend, private *dataset.Set, m
 		if err := net.Fit(ctx, o.Public, publicSteps(o.Public.Len()), o.Workers); err != nil {
 			return nil, fmt.Errorf("public images of the teacher: %w", err)
 		}
+	}
+	examples, err := net.Examples(ctx, private, o.Workers)
+	if err != nil {
+		return nil, err
 	}
 	weights := net.Weights()
 	engine, err := dpsgd.NewEngine(backend, dpsgd.EngineOptions{Method: dpsgd.BookKeeping, ClippingNorm: o.ClippingNorm,
@@ -87,7 +97,11 @@ func Train(ctx context.Context, backend compute.Backend, private *dataset.Set, m
 	for step := range o.Steps {
 		batch := m.Sampler.Draw()
 		sum, _, err := engine.Sum(ctx, vector, len(batch), func(positions []int, size int) ([]*tensors.Tensor, error) {
-			return inputs(private, batch, positions, size), nil
+			images := make([]int, len(positions))
+			for k, p := range positions {
+				images[k] = batch[p]
+			}
+			return examples.Batch(images, size), nil
 		})
 		if err != nil {
 			return nil, err
@@ -117,20 +131,3 @@ func Train(ctx context.Context, backend compute.Backend, private *dataset.Set, m
 // publicSteps is the number of updates on public images, 64 each: thirty passes, as many
 // as the classifier takes by default at most.
 func publicSteps(images int) int { return min(max(images*30/64, 1), 1200) }
-
-// inputs are the pixels and labels of a physical batch, filled up with grey.
-func inputs(set *dataset.Set, batch, positions []int, size int) []*tensors.Tensor {
-	pixels := make([]float32, size*set.ImageSize())
-	labels := make([]int32, size)
-	for k, p := range positions {
-		i := batch[p]
-		for j, b := range set.Image(i) {
-			pixels[k*set.ImageSize()+j] = float32(b)/127.5 - 1
-		}
-		labels[k] = int32(set.Labels[i])
-	}
-	return []*tensors.Tensor{
-		tensors.FromFlatDataAndDimensions(pixels, size, set.Height, set.Width, set.Channels),
-		tensors.FromFlatDataAndDimensions(labels, size),
-	}
-}

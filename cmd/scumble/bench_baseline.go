@@ -207,12 +207,13 @@ is asked for. Of the config it takes data and privacy.`,
 				score = &got
 			}
 			return b.finish(c, s, "classifier", score, map[string]any{"steps": o.Steps, "expected_batch_size": o.ExpectedBatchSize,
-				"clipping_norm": o.ClippingNorm, "learning_rate": o.LearningRate, "ema": o.EMA, "seed": o.Seed})
+				"clipping_norm": o.ClippingNorm, "learning_rate": o.LearningRate, "ema": o.EMA, "seed": o.Seed, "classifier": o.Classifier})
 		},
 	}
 	c.Flags().IntVar(&o.Steps, "steps", 300, "noisy `UPDATES`")
 	c.Flags().Float64Var(&o.ExpectedBatchSize, "expected-batch-size", 0, "mean number of `IMAGES` in a step; 0 is a sixteenth of data.examples")
 	c.Flags().Float64Var(&o.ClippingNorm, "clipping-norm", 1, "bound on the `NORM` of each image's gradient")
+	c.Flags().StringVar((*string)(&o.Classifier), "classifier", string(eval.CNN), "`NAME`: cnn, or scattering, linear on a scattering transform")
 	c.Flags().Float64Var(&o.LearningRate, "learning-rate", 3e-3, "`RATE` of AdamW")
 	c.Flags().Float64Var(&o.EMA, "ema", 0.95, "`DECAY` per step of the average that is scored; 0 is none")
 	c.Flags().Uint64Var(&o.Seed, "seed", 1, "`NUMBER` that decides the weights at the start")

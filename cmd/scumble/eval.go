@@ -57,7 +57,7 @@ func newEval() *cobra.Command {
 
 on the features of a network, under the names of torch-fidelity, and the accuracy
 on the reference images of classifiers that are trained on the synthetic ones:
-cnn, mlp, logistic, wrn, resnet and resnext by steps; knn, nearest-mean and lda at once.
+cnn, mlp, logistic, scattering, wrn, resnet and resnext by steps; knn, nearest-mean and lda at once.
 --protocol dpimagebench trains those of DPImageBench the way it does, on 60,000 images.
 
 SYNTHETIC and REAL are folders of class folders, or IDX files. They may also be

@@ -237,7 +237,7 @@ func fillPictures(run *report.Run, dir string) error {
 		Alt:     fmt.Sprintf("Synthetic images, one row for each of the %s %s.", kind, strings.Join(rows, ", ")),
 		Caption: "Synthetic images drawn from the released model; none is a private image."}
 	if fileExists(teacherPath(dir)) {
-		run.Grid.Caption += " A teacher, which the ledger pays for, chose among those that were drawn."
+		run.Grid.Caption += " A teacher, which the ledger pays for, chose among those that were drawn, or said which class they show."
 	}
 	if set.Captions != nil { // Prompts are sentences: they stand under the picture.
 		run.Grid.Caption += " Public prompts, from the top:"

@@ -29,7 +29,7 @@ a bundled model (latent, pixel, colour, text, shapes), with classifier-free guid
 classes gives DIR/CLASS/NUMBER.png; one that takes text gives DIR/NUMBER.png and
 metadata.jsonl for the prompts, which are public. Sampling from a released model
 costs no privacy. An image depends on the seed and its number alone. The teacher of a
-run, if it has one, chooses among them: see --disputed.`,
+run, if it has one, chooses among them or labels them: see --disputed.`,
 		Example: "  scumble sample runs/demo --count 100 --out digits --guidance 1.5",
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -80,7 +80,7 @@ run, if it has one, chooses among them: see --disputed.`,
 			defer s.close()
 			var set *dataset.Set
 			if judge != "" {
-				set, _, err = s.agreeing(c.Context(), "images", judge, m, labels, seed, o)
+				set, _, err = s.taught(c.Context(), "images", judge, m, labels, seed, o)
 			} else {
 				set, err = s.draw(c.Context(), "images", m, labels, seed, o)
 			}
@@ -119,7 +119,7 @@ run, if it has one, chooses among them: see --disputed.`,
 	c.Flags().Float64Var(&o.Churn.Noise, "churn-noise", 0, "`DEVIATION` of churn's noise (S_noise); 0 is 1")
 	c.Flags().Float64Var(&o.GuidanceScale, "guidance", 1, "`SCALE` of classifier-free guidance; 1 is off")
 	c.Flags().Uint64Var(&seed, "seed", sampleSeed, "`NUMBER` that decides the images")
-	c.Flags().BoolVar(&disputed, "disputed", false, "keep all images of a run that has a teacher, also those it takes for another class")
+	c.Flags().BoolVar(&disputed, "disputed", false, "keep all images as they were drawn, whatever a run's teacher takes them for")
 	c.Flags().StringVar(&sheet, "sheet", "", "also write a contact sheet to this PNG `FILE`")
 	flags.add(c)
 	return c

@@ -20,17 +20,30 @@ func teacherPath(run string) string {
 	return filepath.Join(run, finetune.ReleaseDir, finetune.TeacherFile)
 }
 
-// agreeing makes one image per label that the teacher of that file takes for that
-// label. It reads released files only, so it costs no privacy.
-func (s *session) agreeing(ctx context.Context, what, path string, m *checkpoint.Model, labels []int, seed uint64, c finetune.Sampling) (*dataset.Set, *generate.Agreement, error) {
+// taught makes one image per label and has the teacher of that file choose among what is
+// drawn, or label it. It reads released files only, so it costs no privacy.
+func (s *session) taught(ctx context.Context, what, path string, m *checkpoint.Model, labels []int, seed uint64, c finetune.Sampling) (*dataset.Set, *generate.Agreement, error) {
 	judge, err := teacher.Load(s.backend, s.lowering, path)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer judge.Close()
+	classify := func(set *dataset.Set) ([]int, error) { return judge.Label(ctx, set) }
+	if judge.Role() == teacher.Label {
+		set, err := s.sample(ctx, what, m, labels, seed, c)
+		if err != nil {
+			return nil, nil, err
+		}
+		set, a, err := generate.Relabel(set, classify)
+		if err != nil {
+			return nil, nil, err
+		}
+		s.talk.say("the teacher labelled %d images, %d of them with another class than they were drawn for, and disputes %d", set.Len(), a.Labelled, a.Disputed)
+		return set, &a, nil
+	}
 	set, a, err := generate.Agreeing(labels, teacherRounds, func(labels []int, round int) (*dataset.Set, error) {
 		return s.sample(ctx, what, m, labels, seed+uint64(round)<<32, c)
-	}, func(set *dataset.Set) ([]int, error) { return judge.Label(ctx, set) })
+	}, classify)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -188,7 +188,7 @@ func (s *session) synthesise(ctx context.Context, dir string, m *checkpoint.Mode
 	var set *dataset.Set
 	var err error
 	if c.Teacher.On() {
-		set, r.Agreement, err = s.agreeing(ctx, what, teacherPath(dir), m, labels, sampleSeed, c.Sampling)
+		set, r.Agreement, err = s.taught(ctx, what, teacherPath(dir), m, labels, sampleSeed, c.Sampling)
 	} else {
 		set, err = s.draw(ctx, what, m, labels, sampleSeed, c.Sampling)
 	}
