@@ -98,6 +98,7 @@ func TestTrainClassifierRefuses(t *testing.T) {
 		"clipping norm is 0":  func(o *ClassifierOptions) { o.ClippingNorm = 0 },
 		"learning rate is -1": func(o *ClassifierOptions) { o.LearningRate = -1 },
 		"EMA decay is 1":      func(o *ClassifierOptions) { o.EMA = 1 },
+		`classifier is "knn"`: func(o *ClassifierOptions) { o.Classifier = eval.Neighbours },
 	} {
 		o, b := good, budget(t, 1)
 		change(&o)
@@ -108,7 +109,13 @@ func TestTrainClassifierRefuses(t *testing.T) {
 			t.Errorf("%s: the ledger is not empty", want)
 		}
 	}
-	b := budget(t, 1)
+	large := &dataset.Set{Height: 65, Width: 1, Channels: 1, Classes: private.Classes, Labels: make([]int, 6), Pixels: make([]byte, 6*65)}
+	scattering, b := good, budget(t, 1)
+	scattering.Classifier = eval.Scattering
+	if _, err := TrainClassifier(t.Context(), backend, large, b, scattering); err == nil || len(b.Ledger.Record().Runs()) != 0 {
+		t.Errorf("images that the classifier cannot take: %v, with %d runs in the ledger", err, len(b.Ledger.Record().Runs()))
+	}
+	b = budget(t, 1)
 	b.Ledger.Close()
 	if _, err := TrainClassifier(t.Context(), backend, private, b, good); err == nil {
 		t.Error("a classifier is trained without a ledger")

@@ -28,11 +28,12 @@ type ClassifierOptions struct {
 	Lowering nn.Lowering
 	Workers  int // Calls to the backend at the same time. Zero means 1.
 	Report   func(step, steps int)
+	Prepare  func(percent int) // As [teacher.Options] has it.
 }
 
 func (o ClassifierOptions) teacher() teacher.Options {
 	return teacher.Options{Steps: o.Steps, ExpectedBatchSize: o.ExpectedBatchSize, ClippingNorm: o.ClippingNorm, LearningRate: o.LearningRate,
-		EMA: o.EMA, Seed: o.Seed, Classifier: o.Classifier, Lowering: o.Lowering, Workers: o.Workers, Report: o.Report}
+		EMA: o.EMA, Seed: o.Seed, Classifier: o.Classifier, Lowering: o.Lowering, Workers: o.Workers, Report: o.Report, Prepare: o.Prepare}
 }
 
 // TrainClassifier trains a classifier of package eval on the private images by DP-SGD, and returns it. Close it after use.
@@ -41,6 +42,9 @@ func (o ClassifierOptions) teacher() teacher.Options {
 // other private images is a query of those.
 func TrainClassifier(ctx context.Context, backend compute.Backend, private *dataset.Set, b Budget, o ClassifierOptions) (*eval.Predictor, error) {
 	if err := o.teacher().Validate(o.Examples); err != nil {
+		return nil, err
+	}
+	if err := o.Classifier.Takes(private.Height, private.Width); err != nil {
 		return nil, err
 	}
 	probability := o.ExpectedBatchSize / float64(o.Examples)

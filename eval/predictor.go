@@ -107,7 +107,7 @@ func newNetwork(backend compute.Backend, kind Classifier, train *dataset.Set, o 
 	if err != nil {
 		return nil, err
 	}
-	if err := kind.fits(train); err != nil {
+	if err := kind.Takes(train.Height, train.Width); err != nil {
 		return nil, err
 	}
 	classes := len(train.Classes)

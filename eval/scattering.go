@@ -40,10 +40,10 @@ func scatteringHead(s *nn.Scope, x *graph.Node, classes int) *graph.Node {
 	return nn.Dense(s.In("dense"), x, classes, nn.DenseOptions{ZeroInit: true})
 }
 
-// fits says whether a kind of classifier can take images of a size.
-func (c Classifier) fits(like *dataset.Set) error {
-	if c == Scattering && max(like.Height, like.Width) > nn.MaxScatteringSize {
-		return fmt.Errorf("classifier %s takes images of up to %d pixels, these are %dx%d: %w", c, nn.MaxScatteringSize, like.Height, like.Width, ErrInvalid)
+// Takes says why a kind of classifier cannot take images of a size, nil if it can.
+func (c Classifier) Takes(height, width int) error {
+	if c == Scattering && max(height, width) > nn.MaxScatteringSize {
+		return fmt.Errorf("classifier %s takes images of up to %d pixels, these are %dx%d: %w", c, nn.MaxScatteringSize, height, width, ErrInvalid)
 	}
 	return nil
 }
@@ -75,8 +75,10 @@ func (e *Examples) Batch(images []int, size int) []*tensors.Tensor {
 
 // Examples prepares labelled images for Losses: pixels, or for [Scattering] the features that have no
 // weights, which are computed once. Each image's are computed in a call of its own, so
-// that not even their last bits depend on other images.
-func (u *Untrained) Examples(ctx context.Context, set *dataset.Set, workers int) (*Examples, error) {
+// that not even their last bits depend on other images. report, if not nil, hears how much is
+// done, in whole percent, from one goroutine at a time, where that takes time: not how many
+// images, which may be private.
+func (u *Untrained) Examples(ctx context.Context, set *dataset.Set, workers int, report func(percent int)) (*Examples, error) {
 	n := u.network
 	if err := checkKind(n.train, set); err != nil {
 		return nil, err
@@ -97,6 +99,8 @@ func (u *Untrained) Examples(ctx context.Context, set *dataset.Set, workers int)
 	features := make([]float32, set.Len()*dim)
 	var next atomic.Int64
 	var wait sync.WaitGroup
+	var mutex sync.Mutex
+	done := 0
 	failed := make([]error, max(1, workers))
 	for w := range failed {
 		wait.Go(func() {
@@ -109,6 +113,13 @@ func (u *Untrained) Examples(ctx context.Context, set *dataset.Set, workers int)
 					next.Store(int64(set.Len()))
 					return
 				}
+				mutex.Lock()
+				before := done * 100 / set.Len()
+				done++
+				if now := done * 100 / set.Len(); report != nil && now > before {
+					report(now)
+				}
+				mutex.Unlock()
 			}
 		})
 	}

@@ -36,7 +36,7 @@ func TestExamplesAreWhatTheClassifierSees(t *testing.T) {
 					w.Data[i] += float32(math.Sin(float64(i))) / 10
 				}
 			}
-			examples, err := u.Examples(t.Context(), set, 2)
+			examples, err := u.Examples(t.Context(), set, 2, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ func TestExamplesOfNeighbours(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			examples, err := u.Examples(t.Context(), set, 2)
+			examples, err := u.Examples(t.Context(), set, 2, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

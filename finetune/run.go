@@ -52,6 +52,10 @@ type Options struct {
 	Ready func(expected time.Duration)
 	// Taught is called after every step of the teacher. It gets nothing private.
 	Taught func(step, steps int)
+
+	// Prepared is called while features of the teacher's classifier are computed, before its
+	// first step. It gets nothing private.
+	Prepared func(percent int)
 	// Report is called after every step. It gets nothing private.
 	Report func(Progress)
 

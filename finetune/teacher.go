@@ -14,7 +14,6 @@ import (
 	"github.com/scumble-dp/scumble/dataset"
 	"github.com/scumble-dp/scumble/eval"
 	"github.com/scumble-dp/scumble/generate"
-	"github.com/scumble-dp/scumble/nn"
 	"github.com/scumble-dp/scumble/teacher"
 )
 
@@ -82,8 +81,8 @@ func (c *Config) teacherQuery(plan *Plan) (*Query, error) {
 	if plan.Text {
 		return nil, errors.New("teacher tells classes apart, and the base model takes text: leave it out")
 	}
-	if c.Teacher.Classifier == eval.Scattering && plan.Size > nn.MaxScatteringSize {
-		return nil, fmt.Errorf("teacher.classifier is %s, which takes images of up to %d pixels, and the model's have %d", eval.Scattering, nn.MaxScatteringSize, plan.Size)
+	if err := c.Teacher.Classifier.Takes(plan.Size, plan.Size); err != nil {
+		return nil, fmt.Errorf("teacher: %w", err)
 	}
 	o := c.Teacher.options(c.Data.Examples)
 	event, err := c.Teacher.cost().noise(accountant.DPSGD(0, o.ExpectedBatchSize/float64(c.Data.Examples), o.Steps), c.Privacy)
@@ -146,7 +145,7 @@ func (r *run) teach(ctx context.Context, backend compute.Backend, t *target, set
 	if err != nil {
 		return err
 	}
-	options.Lowering, options.Workers, options.Report, options.Public = o.Lowering, o.Workers, o.Taught, public
+	options.Lowering, options.Workers, options.Report, options.Prepare, options.Public = o.Lowering, o.Workers, o.Taught, o.Prepared, public
 	net, err := teacher.Train(ctx, backend, set, teacher.Mechanism{
 		NoiseMultiplier: q.Event.NoiseMultiplier, Noise: noise, Sampler: sampler, Record: r.ask(q)}, options)
 	if err != nil {

@@ -35,6 +35,7 @@ type Options struct {
 	Lowering nn.Lowering
 	Workers  int // Calls to the backend at the same time. Zero means 1.
 	Report   func(step, steps int)
+	Prepare  func(percent int) // Hears how much of the features of [eval.Scattering] is computed. It gets nothing private.
 }
 
 // Validate reports the first option that is out of range, for a public number of
@@ -81,7 +82,7 @@ func Train(ctx context.Context, backend compute.Backend, private *dataset.Set, m
 			return nil, fmt.Errorf("public images of the teacher: %w", err)
 		}
 	}
-	examples, err := net.Examples(ctx, private, o.Workers)
+	examples, err := net.Examples(ctx, private, o.Workers, o.Prepare)
 	if err != nil {
 		return nil, err
 	}

@@ -187,6 +187,9 @@ is asked for. Of the config it takes data and privacy.`,
 			if o.ExpectedBatchSize == 0 {
 				o.ExpectedBatchSize = float64(o.Examples) / 16
 			}
+			o.Prepare = func(percent int) {
+				s.talk.progress(percent == 100, "features of the private images, %d %%", percent)
+			}
 			o.Report = func(step, steps int) { s.talk.progress(step == steps, "classifier by DP-SGD: step %d/%d", step, steps) }
 			budget, err := b.budget()
 			if err != nil {

@@ -27,6 +27,7 @@ type evaluating struct {
 	seeds             int
 	metrics           []string
 	classifiers       []string
+	every             bool // All classifiers that can take the images.
 	features, hash    string
 	resize            string
 	options           eval.FidelityOptions
@@ -193,6 +194,7 @@ func (e *evaluating) check(path string) error {
 	for _, k := range eval.Classifiers() {
 		all = append(all, string(k))
 	}
+	e.every = slices.Equal(e.classifiers, []string{"all"})
 	if e.classifiers, err = choose("--classifiers", e.classifiers, all); err != nil {
 		return err
 	}
@@ -362,6 +364,10 @@ func (e *evaluating) compareImages(c *cobra.Command, path string) (*evaluation, 
 	}
 	for _, name := range e.classifiers {
 		kind := eval.Classifier(name)
+		if err := kind.Takes(train.Height, train.Width); err != nil && e.every {
+			out.Notes = append(out.Notes, err.Error())
+			continue
+		}
 		a, err := eval.ScoreClassifier(c.Context(), s.backend, kind, train, test, e.seeds, s.classifierOptions(kind, e, e.seeds), subgroups...)
 		if err != nil {
 			return nil, err

@@ -134,7 +134,10 @@ func (s *session) train(ctx context.Context, c *finetune.Config, o trainOptions)
 			plan = p
 			s.sayPlan(p, c)
 		},
-		Tuned:  func(c *dpsgd.Choice) { s.talk.say("engine: %s", c) },
+		Tuned: func(c *dpsgd.Choice) { s.talk.say("engine: %s", c) },
+		Prepared: func(percent int) {
+			s.talk.progress(percent == 100, "teacher: features of the private images, %d %%", percent)
+		},
 		Taught: func(step, steps int) { s.talk.progress(step == steps, "teacher: step %d/%d", step, steps) },
 		Ready:  func(d time.Duration) { expected, ready = d, peakBytes() },
 		Report: func(p finetune.Progress) {
