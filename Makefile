@@ -46,6 +46,7 @@ models: build ## Remake the bundled base models (hours on two cores; XLA advised
 	./scumble pretrain recipes/glyphs-colour.yaml --card recipes/glyphs-colour.md --out .models/colour
 	./scumble pretrain recipes/glyphs-text.yaml --autoencoder-from latent --card recipes/glyphs-text.md --out .models/text
 	./scumble pretrain recipes/shapes-latent.yaml --card recipes/shapes-latent.md --out .models/shapes
+	./scumble pretrain recipes/shapes-pixel.yaml --card recipes/shapes-pixel.md --out .models/shapes-pixel
 
 clean:
 	rm -rf scumble runs .xla .models

@@ -56,7 +56,7 @@ func Open(spec string) (*Engine, error) {
 // Close frees the backend.
 func (e *Engine) Close() { e.backend.Finalize() }
 
-// LoadModel reads a model: a bundled one ("latent", "pixel", "colour", "text", "shapes") or a folder in
+// LoadModel reads a model: a bundled one ("latent", "pixel", "colour", "text", "shapes", "shapes-pixel") or a folder in
 // diffusers' layout.
 func LoadModel(name string) (*checkpoint.Model, error) {
 	if models.Bundled(name) {

@@ -38,7 +38,7 @@ const (
 // Config of a run. All of it is public: it is copied into the run directory
 // and into the statement, so nothing in it may be computed from private data.
 type Config struct {
-	Base   string `yaml:"base" json:"base"`     // Folder of the base model, or "latent", "pixel", "colour", "text" or "shapes" for a bundled one.
+	Base   string `yaml:"base" json:"base"`     // Folder of the base model, or "latent", "pixel", "colour", "text", "shapes" or "shapes-pixel" for a bundled one.
 	Method Method `yaml:"method" json:"method"` // Required.
 
 	Data      Data            `yaml:"data" json:"data"`

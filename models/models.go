@@ -14,14 +14,14 @@ import (
 	"github.com/scumble-dp/scumble/checkpoint"
 )
 
-//go:embed latent pixel colour text shapes
+//go:embed latent pixel colour text shapes shapes-pixel
 var folders embed.FS
 
 // Names returns the names of the bundled models: "latent" is the base of
 // DP-LDM, "pixel" that of DP-LoDA, "colour" a base of DP-LDM for colour images,
 // "text" one for images with captions, "shapes" one of DP-LDM for grey photographs of
-// things.
-func Names() []string { return []string{"latent", "pixel", "colour", "text", "shapes"} }
+// things, "shapes-pixel" one for the same without an autoencoder.
+func Names() []string { return []string{"latent", "pixel", "colour", "text", "shapes", "shapes-pixel"} }
 
 // Bundled reports whether name is that of a bundled model.
 func Bundled(name string) bool { return slices.Contains(Names(), name) }

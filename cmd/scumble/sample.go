@@ -25,7 +25,7 @@ func newSample() *cobra.Command {
 		Use:   "sample MODEL|RUN --count N --out DIR",
 		Short: "Draw images from a model",
 		Long: `sample draws images from a model folder, a run directory (its released model) or
-a bundled model (latent, pixel, colour, text, shapes), with classifier-free guidance. A model of
+a bundled model (latent, pixel, colour, text, shapes, shapes-pixel), with guidance. A model of
 classes gives DIR/CLASS/NUMBER.png; one that takes text gives DIR/NUMBER.png and
 metadata.jsonl for the prompts, which are public. Sampling from a released model
 costs no privacy. An image depends on the seed and its number alone. The teacher of a
