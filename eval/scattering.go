@@ -3,11 +3,9 @@ package eval
 import (
 	"context"
 	"fmt"
-	"math"
 	"sync"
 	"sync/atomic"
 
-	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
@@ -95,7 +93,7 @@ func (u *Untrained) Examples(ctx context.Context, set *dataset.Set, workers int,
 		return nil, err
 	}
 	defer program.Close()
-	dim := scatteringDim(set)
+	dim := nn.ScatteringValues(set.Height, set.Width, set.Channels)
 	features := make([]float32, set.Len()*dim)
 	var next atomic.Int64
 	var wait sync.WaitGroup
@@ -152,17 +150,4 @@ func scatterOne(ctx context.Context, program *nn.Program, set *dataset.Set, i in
 	}
 	copy(into, values)
 	return nil
-}
-
-// scatteringDim is the number of features of an image.
-func scatteringDim(like *dataset.Set) int {
-	scales := nn.ScatteringScales(like.Height, like.Width)
-	cells := func(n int) int { return int(math.Ceil(float64(n) / float64(int(1)<<scales))) }
-	return cells(like.Height) * cells(like.Width) * like.Channels * nn.ScatteringChannels(scales)
-}
-
-// crossEntropy is that of each example, [examples], labels being int32.
-func crossEntropy(logits, labels *graph.Node, classes int) *graph.Node {
-	target := graph.OneHot(labels, classes, dtypes.Float32)
-	return graph.Neg(graph.ReduceSum(graph.Mul(target, graph.LogSoftmax(logits)), -1))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 
 	"github.com/scumble-dp/scumble/dataset"
@@ -62,3 +63,9 @@ func (u *Untrained) Kind() Classifier { return u.network.kind }
 
 // Predictor compiles the classifier with its weights as they are now.
 func (u *Untrained) Predictor() (*Predictor, error) { return u.network.predictor() }
+
+// crossEntropy is that of each example, [examples], labels being int32.
+func crossEntropy(logits, labels *graph.Node, classes int) *graph.Node {
+	target := graph.OneHot(labels, classes, dtypes.Float32)
+	return graph.Neg(graph.ReduceSum(graph.Mul(target, graph.LogSoftmax(logits)), -1))
+}

@@ -30,6 +30,13 @@ func ScatteringChannels(scales int) int {
 	return 1 + l*scales + l*l*scales*(scales-1)/2
 }
 
+// ScatteringValues is how many values Scattering gives for one image.
+func ScatteringValues(height, width, channels int) int {
+	scales := ScatteringScales(height, width)
+	cells := func(n int) int { return (n + 1<<scales - 1) >> scales }
+	return cells(height) * cells(width) * channels * ScatteringChannels(scales)
+}
+
 // Scattering is the scattering transform of x (Bruna & Mallat 2013,
 // https://arxiv.org/abs/1203.1513): moduli of wavelet coefficients, of zero, one and two wavelets,
 // averaged by a Gaussian. It has no weights, and is the same for all images, so it may be

@@ -135,6 +135,9 @@ func TestScatteringOfImages(t *testing.T) {
 			if want := []int{3, (c.height + step - 1) / step, (c.width + step - 1) / step, c.channels * maps}; fmt.Sprint(shape) != fmt.Sprint(want) {
 				t.Fatalf("%s: shape is %v, want %v", name, shape, want)
 			}
+			if n := ScatteringValues(c.height, c.width, c.channels); n != shape[1]*shape[2]*shape[3] {
+				t.Errorf("%s: %d values are announced for %v", name, n, shape)
+			}
 			for i := range shape[1] - 1 {
 				for j := range shape[2] - 1 {
 					for k := range shape[3] {
