@@ -74,8 +74,8 @@ func (e *Examples) Batch(images []int, size int) []*tensors.Tensor {
 // Examples prepares labelled images for Losses: pixels, or for [Scattering] the features that have no
 // weights, which are computed once. Each image's are computed in a call of its own, so
 // that not even their last bits depend on other images. report, if not nil, hears how much is
-// done, in whole percent, from one goroutine at a time, where that takes time: not how many
-// images, which may be private.
+// done, from one goroutine at a time, where that takes time: 1 to 100 percent, each once, however few
+// images there are, since their number may be private.
 func (u *Untrained) Examples(ctx context.Context, set *dataset.Set, workers int, report func(percent int)) (*Examples, error) {
 	n := u.network
 	if err := checkKind(n.train, set); err != nil {
@@ -114,8 +114,8 @@ func (u *Untrained) Examples(ctx context.Context, set *dataset.Set, workers int,
 				mutex.Lock()
 				before := done * 100 / set.Len()
 				done++
-				if now := done * 100 / set.Len(); report != nil && now > before {
-					report(now)
+				for percent := before + 1; percent <= done*100/set.Len() && report != nil; percent++ {
+					report(percent)
 				}
 				mutex.Unlock()
 			}

@@ -105,6 +105,30 @@ func TestExamplesOfNeighbours(t *testing.T) {
 	})
 }
 
+// What is said on the way does not tell how many images there are.
+func TestExamplesReportPercent(t *testing.T) {
+	b := backendtest.Open(t, "go")
+	for _, n := range []int{1, 3, 120} {
+		set := digits(t, n, 5)
+		u, err := NewUntrained(b, set, ClassifierOptions{Kind: Scattering, Lowering: nn.Patches})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var heard []int
+		if _, err := u.Examples(t.Context(), set, 2, func(percent int) { heard = append(heard, percent) }); err != nil {
+			t.Fatal(err)
+		}
+		for i, percent := range heard {
+			if percent != i+1 {
+				t.Fatalf("%d images: call %d says %d percent", n, i+1, percent)
+			}
+		}
+		if len(heard) != 100 {
+			t.Errorf("%d images: %d calls, want 100", n, len(heard))
+		}
+	}
+}
+
 func TestScatteringRefuses(t *testing.T) {
 	b := backendtest.Open(t, "go")
 	large := &dataset.Set{Height: 65, Width: 8, Channels: 1, Classes: []string{"a", "b"}, Labels: []int{0, 1}, Pixels: make([]byte, 2*65*8)}
