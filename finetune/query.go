@@ -26,6 +26,8 @@ type Query struct {
 	Run   string           `json:"run"`  // Its name in the ledger.
 	What  string           `json:"what"` // In public words, with its sensitivity.
 	Event accountant.Event `json:"event"`
+	// HostBytes is the memory that it takes for as long as it asks, beside images and model.
+	HostBytes int64 `json:"host_bytes,omitempty"`
 }
 
 func queryEvents(queries []Query) []accountant.Event {

@@ -14,6 +14,7 @@ import (
 	"github.com/scumble-dp/scumble/dataset"
 	"github.com/scumble-dp/scumble/eval"
 	"github.com/scumble-dp/scumble/generate"
+	"github.com/scumble-dp/scumble/nn"
 	"github.com/scumble-dp/scumble/teacher"
 )
 
@@ -89,7 +90,11 @@ func (c *Config) teacherQuery(plan *Plan) (*Query, error) {
 	if err != nil {
 		return nil, fmt.Errorf("teacher: %w", err)
 	}
-	return &Query{Run: teacherRun, Event: event, What: fmt.Sprintf(
+	var features int64
+	if c.Teacher.Classifier == eval.Scattering {
+		features = 4 * int64(c.Data.Examples) * int64(nn.ScatteringValues(plan.Size, plan.Size, plan.Channels))
+	}
+	return &Query{Run: teacherRun, Event: event, HostBytes: features, What: fmt.Sprintf(
 		"classifier of %d classes trained by DP-SGD: %d steps on clipped gradients of norm at most %g, the sensitivity; %s",
 		len(plan.Classes), o.Steps, o.ClippingNorm, c.Teacher.does())}, nil
 }

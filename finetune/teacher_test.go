@@ -163,3 +163,34 @@ func TestTeacherSeesDrawnImagesOnly(t *testing.T) {
 		t.Error("images that no step drew changed the teacher")
 	}
 }
+
+// The memory that a plan names is that of the features that the classifier then makes.
+func TestPlanSaysMemoryOfFeatures(t *testing.T) {
+	b := backendtest.Open(t, "go")
+	c := taughtConfig(tinyData(t, 40))
+	c.Teacher.NoiseMultiplier, c.Teacher.Share = 1, 0
+	plan := &Plan{Size: 28, Channels: 3, Classes: []string{"a", "b"}}
+	for _, kind := range []eval.Classifier{eval.CNN, eval.Scattering} {
+		c.Teacher.Classifier = kind
+		q, err := c.teacherQuery(plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := int64(0)
+		if kind == eval.Scattering {
+			set := &dataset.Set{Height: 28, Width: 28, Channels: 3, Classes: plan.Classes, Pixels: make([]byte, 28*28*3), Labels: []int{0}}
+			u, err := eval.NewUntrained(b, set, eval.ClassifierOptions{Kind: kind})
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, err := u.Examples(context.Background(), set, 1, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = int64(c.Data.Examples) * int64(x.Batch([]int{0}, 1)[0].Memory())
+		}
+		if q.HostBytes != want {
+			t.Errorf("%s: plan says %d bytes, want %d", kind, q.HostBytes, want)
+		}
+	}
+}

@@ -122,6 +122,9 @@ func planText(plan *finetune.Plan, config *finetune.Config) string {
 	for _, q := range plan.Queries {
 		line("asks first", "%s", q.What)
 		line("", "%d times, sampling probability %g, noise multiplier %g", q.Event.Count, q.Event.SamplingProbability, q.Event.NoiseMultiplier)
+		if q.HostBytes > 0 {
+			line("", "features of its classifier take %s of memory meanwhile", size(q.HostBytes))
+		}
 	}
 	line("mechanism", "%d steps, sampling probability %.6g, expected batch %g", m.Steps, m.SamplingProbability, m.ExpectedBatchSize)
 	line("", "noise multiplier %g, clipping norm %g, %d draws per example", m.NoiseMultiplier, m.ClippingNorm, plan.Multiplicity)

@@ -11,7 +11,7 @@ import (
 	"github.com/scumble-dp/scumble/teacher"
 )
 
-// teacherRounds is how often an image is drawn until the teacher agrees.
+// teacherRounds is how often an image is drawn until the teacher agrees, or has named enough of each class.
 const teacherRounds = 8
 
 // teacherPath is the place of a run's teacher, if it has one. It is in the release,
@@ -29,21 +29,18 @@ func (s *session) taught(ctx context.Context, what, path string, m *checkpoint.M
 	}
 	defer judge.Close()
 	classify := func(set *dataset.Set) ([]int, error) { return judge.Label(ctx, set) }
+	draw := func(labels []int, round int) (*dataset.Set, error) {
+		return s.sample(ctx, what, m, labels, seed+uint64(round)<<32, c)
+	}
 	if judge.Role() == teacher.Label {
-		set, err := s.sample(ctx, what, m, labels, seed, c)
+		set, a, err := generate.Relabel(labels, teacherRounds, draw, classify)
 		if err != nil {
 			return nil, nil, err
 		}
-		set, a, err := generate.Relabel(set, classify)
-		if err != nil {
-			return nil, nil, err
-		}
-		s.talk.say("the teacher labelled %d images, %d of them with another class than they were drawn for, and disputes %d", set.Len(), a.Labelled, a.Disputed)
+		s.talk.say("the teacher labelled %d images of %d that were drawn, %d of them with another class than they were drawn for, and disputes %d", set.Len(), a.Drawn, a.Labelled, a.Disputed)
 		return set, &a, nil
 	}
-	set, a, err := generate.Agreeing(labels, teacherRounds, func(labels []int, round int) (*dataset.Set, error) {
-		return s.sample(ctx, what, m, labels, seed+uint64(round)<<32, c)
-	}, classify)
+	set, a, err := generate.Agreeing(labels, teacherRounds, draw, classify)
 	if err != nil {
 		return nil, nil, err
 	}
