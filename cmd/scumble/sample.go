@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 func newSample() *cobra.Command {
 	var flags sessionFlags
 	var o finetune.Sampling
-	var out, classes, sheet, sampler string
+	var out, classes, sheet, sampler, taughtBy string
 	var seed uint64
 	var disputed bool
 	c := &cobra.Command{
@@ -29,7 +30,8 @@ a bundled model (latent, pixel, colour, text, shapes, shapes-pixel), with guidan
 classes gives DIR/CLASS/NUMBER.png; one that takes text gives DIR/NUMBER.png and
 metadata.jsonl for the prompts, which are public. Sampling from a released model
 costs no privacy. An image depends on the seed and its number alone. The teacher of a
-run, if it has one, chooses among them or labels them: see --disputed.`,
+run, if it has one, chooses among them or labels them: see --disputed; with
+--teacher it does so with images of another model, such as the base as it was.`,
 		Example: "  scumble sample runs/demo --count 100 --out digits --guidance 1.5",
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -45,6 +47,12 @@ run, if it has one, chooses among them or labels them: see --disputed.`,
 			case !(o.GuidanceScale > 0):
 				return misuse(fmt.Errorf("--guidance is %g, want positive; 1 is off", o.GuidanceScale))
 			}
+			if disputed && taughtBy != "" {
+				return misuse(errors.New("--disputed keeps what --teacher would judge, want one of them"))
+			}
+			if taughtBy != "" && !fileExists(teacherPath(taughtBy)) {
+				return invalid(fmt.Errorf("--teacher %s is no run with a teacher", taughtBy))
+			}
 			if !slices.Contains(diffusion.SamplerNames(), sampler) {
 				return misuse(fmt.Errorf("--sampler is %q, want one of %s", sampler, strings.Join(diffusion.SamplerNames(), ", ")))
 			}
@@ -56,7 +64,10 @@ run, if it has one, chooses among them or labels them: see --disputed.`,
 				return invalid(fmt.Errorf("output %s exists; choose another", out))
 			}
 			name, judge := args[0], ""
-			if path := teacherPath(name); !disputed && fileExists(path) {
+			if taughtBy == "" {
+				taughtBy = name
+			}
+			if path := teacherPath(taughtBy); !disputed && fileExists(path) {
 				judge = path
 			}
 			if released := filepath.Join(name, finetune.ReleaseDir, "model"); dirExists(released) {
@@ -120,6 +131,7 @@ run, if it has one, chooses among them or labels them: see --disputed.`,
 	c.Flags().Float64Var(&o.GuidanceScale, "guidance", 1, "`SCALE` of classifier-free guidance; 1 is off")
 	c.Flags().Uint64Var(&seed, "seed", sampleSeed, "`NUMBER` that decides the images")
 	c.Flags().BoolVar(&disputed, "disputed", false, "keep all images as they were drawn, whatever a run's teacher takes them for")
+	c.Flags().StringVar(&taughtBy, "teacher", "", "`RUN` whose teacher judges the images, where MODEL is another")
 	c.Flags().StringVar(&sheet, "sheet", "", "also write a contact sheet to this PNG `FILE`")
 	flags.add(c)
 	return c

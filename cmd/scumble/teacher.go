@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/scumble-dp/scumble/checkpoint"
 	"github.com/scumble-dp/scumble/dataset"
@@ -28,7 +31,19 @@ func (s *session) taught(ctx context.Context, what, path string, m *checkpoint.M
 		return nil, nil, err
 	}
 	defer judge.Close()
-	classify := func(set *dataset.Set) ([]int, error) { return judge.Label(ctx, set) }
+	known, err := places(judge.Classes(), m.Classes, labels)
+	if err != nil {
+		return nil, nil, err
+	}
+	classify := func(set *dataset.Set) ([]int, error) {
+		seen := *set
+		seen.Classes, seen.Labels = judge.Classes(), make([]int, set.Len())
+		said, err := judge.Label(ctx, &seen)
+		for i := range said {
+			said[i] = known[said[i]]
+		}
+		return said, err
+	}
 	draw := func(labels []int, round int) (*dataset.Set, error) {
 		return s.sample(ctx, what, m, labels, seed+uint64(round)<<32, c)
 	}
@@ -46,4 +61,21 @@ func (s *session) taught(ctx context.Context, what, path string, m *checkpoint.M
 	}
 	s.talk.say("the teacher chose %d images of %d that were drawn, and disputes %d of them", set.Len(), a.Drawn, a.Disputed)
 	return set, &a, nil
+}
+
+// places returns where the classes that a teacher tells apart stand among those of a model.
+// All that are drawn, by their labels, must be among them.
+func places(teacher, model []string, labels []int) ([]int, error) {
+	at := make([]int, len(teacher))
+	for i, name := range teacher {
+		if at[i] = slices.Index(model, name); at[i] < 0 {
+			return nil, invalid(fmt.Errorf("the teacher knows class %q, the model draws %s", name, strings.Join(model, ", ")))
+		}
+	}
+	for _, label := range labels {
+		if !slices.Contains(at, label) {
+			return nil, invalid(fmt.Errorf("the teacher does not know class %q, want some of %s", model[label], strings.Join(teacher, ",")))
+		}
+	}
+	return at, nil
 }
