@@ -4,7 +4,7 @@
 // classifier of shirts would not take for one; whoever trains on them learns
 // that mistake. Choosing samples by another private network is post-processing of both
 // (private post-GAN boosting, Neunhoeffer et al. 2021, https://arxiv.org/abs/2007.11934,
-// does it with discriminators).
+// does it with discriminators), and so is labelling them by one.
 //
 // Guarantee: the weights that [Train] returns are those of the Poisson-sampled Gaussian
 // mechanism under add-or-remove of one image with its label, as often as it has steps,

@@ -28,7 +28,7 @@ type Role string
 
 const (
 	Choose Role = "choose" // Synthetic images that it takes for another class than they were drawn for are drawn again.
-	Label  Role = "label"  // All are kept, each under the class that it takes it for.
+	Label  Role = "label"  // They are kept under the class that it takes them for, as many of each as were asked for.
 )
 
 // Save writes a teacher for images like those of a set, of which the size and the
