@@ -11,7 +11,7 @@ import (
 // kept, which a choice ([Agreeing]) would throw away: a student learns from them where the
 // classes meet, as in distillation (Hinton et al. 2015, https://arxiv.org/abs/1503.02531). Of a
 // class of which there are more than labels ask for, those that came last are left over; for the
-// places of the others images are drawn again, at most rounds times in all. Places that are
+// places of the others images are drawn again, at most rounds times in all, which is at least 1. Places that are
 // empty then take what is left over, under the classifier's label, so
 // that there are as many images as labels. Two rules keep that usable:
 //

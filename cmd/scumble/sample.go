@@ -90,8 +90,9 @@ run, if it has one, chooses among them or labels them: see --disputed; with
 			}
 			defer s.close()
 			var set *dataset.Set
+			var agreement *generate.Agreement
 			if judge != "" {
-				set, _, err = s.taught(c.Context(), "images", judge, m, labels, seed, o)
+				set, agreement, err = s.taught(c.Context(), "images", judge, m, labels, seed, o)
 			} else {
 				set, err = s.draw(c.Context(), "images", m, labels, seed, o)
 			}
@@ -111,7 +112,11 @@ run, if it has one, chooses among them or labels them: see --disputed; with
 			}
 			s.talk.say("wrote %d images to %s", set.Len(), out)
 			if flags.json {
-				return printJSON(c, map[string]any{"images": set.Len(), "out": out, "classes": set.Classes, "prompts": o.Prompts, "backend": s.info.String()})
+				result := map[string]any{"images": set.Len(), "out": out, "classes": set.Classes, "prompts": o.Prompts, "backend": s.info.String()}
+				if agreement != nil {
+					result["agreement"] = agreement
+				}
+				return printJSON(c, result)
 			}
 			return nil
 		},
