@@ -34,10 +34,12 @@ lint: ## Formatting, and vet with and without cgo.
 	$(GO) vet ./...
 	CGO_ENABLED=0 $(GO) vet ./...
 
-xla: build ## Fetch the XLA CPU plugin with pip and install it for this user.
+xla: build ## Fetch the XLA CPU plugin and the allocator mimalloc with pip and install them for this user.
 	mkdir -p .xla
 	python3 -m pip download --quiet --no-deps -d .xla lammps-jax-pjrt-cpu==0.11.2
 	./scumble backend install .xla/lammps_jax_pjrt_cpu-0.11.2-py3-none-manylinux_2_27_x86_64.whl
+	python3 -m pip download --quiet --no-deps -d .xla cmeel-mimalloc==3.4.3
+	./scumble backend install .xla/cmeel_mimalloc-3.4.3-0-py3-none-manylinux_2_28_x86_64.whl
 
 models: build ## Remake the bundled base models (hours on two cores; XLA advised).
 	rm -rf .models && mkdir .models

@@ -2,11 +2,11 @@ package backend
 
 import "runtime"
 
-// artifact pins one published plugin build. The digests were taken from the files
+// artifact pins one published build of a plugin or of the allocator. The digests were taken from the files
 // that we tested; the index that served them is not trusted.
 type artifact struct {
 	OS, Arch         string // As in GOOS and GOARCH.
-	Platform         string // "cpu", "cuda", ...
+	Platform         string // "cpu", "cuda", ..., or allocatorPlatform.
 	Project, Version string // On the Python Package Index.
 	File             string // Wheel file name.
 	Size             int64  // Bytes of the wheel.
@@ -28,12 +28,22 @@ var pinned = []artifact{{
 	MemberSize:   201600336,
 	MemberSHA256: "ad1309ac822b1b24d51b7f9947c7c9fa9ef5d67f390584cbc3d1fa2428fed9c2",
 	License:      "Apache-2.0",
+}, {
+	OS: "linux", Arch: "amd64", Platform: allocatorPlatform,
+	Project: "cmeel-mimalloc", Version: "3.4.3",
+	File:         "cmeel_mimalloc-3.4.3-0-py3-none-manylinux_2_28_x86_64.whl",
+	Size:         534731,
+	SHA256:       "627d9e379503fd8a1001bed618f7434477c221f017cf31d4caca65d464731ff0",
+	Member:       "cmeel.prefix/lib/libmimalloc.so",
+	MemberSize:   266416,
+	MemberSHA256: "5f98a5fe0f5ba62de1f4d3ff864b7cd0868cf89d9cb58587ed728bf65f6026eb",
+	License:      "MIT",
 }}
 
-// pinnedHere returns the pinned build for this machine.
+// pinnedHere returns the pinned plugin for this machine.
 func pinnedHere() (artifact, bool) {
 	for _, a := range pinned {
-		if a.OS == runtime.GOOS && a.Arch == runtime.GOARCH {
+		if a.OS == runtime.GOOS && a.Arch == runtime.GOARCH && a.Platform != allocatorPlatform {
 			return a, true
 		}
 	}

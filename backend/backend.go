@@ -23,7 +23,7 @@ const goConfig = "ops_sequential"
 
 // Info says what is known about one backend. It holds no private data.
 type Info struct {
-	Name      string `json:"name"`               // "go" or "xla".
+	Name      string `json:"name"`               // "go" or "xla"; of Install "malloc", too.
 	Available bool   `json:"available"`          // Whether Open can be expected to succeed.
 	Platform  string `json:"platform,omitempty"` // What computes: "cpu", "cuda", ...
 	Path      string `json:"path,omitempty"`     // The plugin; empty for "go".
@@ -46,7 +46,7 @@ func (i Info) String() string {
 	case i.Name == Go:
 		return "go (no simd)"
 	case i.Origin != "":
-		return fmt.Sprintf("%s %s (%s)", i.Name, i.Platform, i.Origin)
+		return fmt.Sprintf("%s (%s)", strings.TrimSpace(i.Name+" "+i.Platform), i.Origin)
 	default:
 		return strings.TrimSpace(i.Name + " " + i.Platform)
 	}

@@ -29,7 +29,8 @@ type InstallOptions struct {
 
 // Install puts the XLA plugin from a local file into the user's data folder, where
 // [Open] and [List] find it: $XDG_DATA_HOME/scumble/pjrt, or
-// ~/.local/share/scumble/pjrt. It downloads nothing.
+// ~/.local/share/scumble/pjrt. It downloads nothing. The pinned wheel of the allocator
+// goes the same way, for [UseAllocator].
 //
 // The source is a Python wheel, GoMLX's archive (.tar.gz or .zip) or the library
 // itself. Its SHA-256 digest is compared with the table of pinned builds, or with
@@ -131,10 +132,14 @@ func place(lib *library, p provenance, folder string) (Info, error) {
 		return Info{}, err
 	}
 	path := filepath.Join(staged, libraryName(p.Platform))
+	export, look := pjrtSymbol, inspect
+	if p.Platform == allocatorPlatform {
+		export, look = allocatorSymbol, inspectAllocator
+	}
 	if err := writeLibrary(path, lib, &p); err != nil {
 		return Info{}, err
 	}
-	if err := checkLibrary(path); err != nil {
+	if err := checkLibrary(path, export); err != nil {
 		return Info{}, fmt.Errorf("%s: %w", lib.name, err)
 	}
 	p.InstalledAt = time.Now().UTC().Truncate(time.Second)
@@ -157,7 +162,7 @@ func place(lib *library, p provenance, folder string) (Info, error) {
 			return Info{}, err
 		}
 	}
-	return inspect(installed), nil
+	return look(installed), nil
 }
 
 // writeLibrary copies the library to path and checks it against p, or fills in p
@@ -188,9 +193,12 @@ func writeLibrary(path string, lib *library, p *provenance) error {
 	return errors.Join(out.Sync(), out.Close())
 }
 
-// libraryName is the file name of an installed plugin. GoMLX guesses the platform
-// from the path, so it must say it.
+// libraryName is the file name of an installed library. GoMLX guesses the platform
+// of a plugin from the path, so it must say it.
 func libraryName(platform string) string {
+	if platform == allocatorPlatform {
+		return allocatorName
+	}
 	ext := ".so"
 	switch runtime.GOOS {
 	case "darwin":

@@ -2,7 +2,12 @@
 
 package backend
 
+// #include <stdbool.h>
 // #include <stdlib.h>
+//
+// extern void mi_collect(bool) __attribute__((weak)); // mimalloc's, where UseAllocator put it in place.
+// extern void mi_option_set(int, long) __attribute__((weak));
+// enum { mi_option_purge_delay = 15 }; // Since version 2; in milliseconds.
 //
 // extern int mallopt(int, int) __attribute__((weak)); // glibc's; musl has none.
 // extern int malloc_trim(size_t) __attribute__((weak));
@@ -14,18 +19,21 @@ package backend
 // }
 //
 // static void keep_memory(void) {
+// 	if (mi_option_set) mi_option_set(mi_option_purge_delay, 10000);
 // 	if (!mallopt) return;
 // 	mallopt(-4, 0);  // M_MMAP_MAX: no large block is mapped on its own.
 // 	mallopt(-1, -1); // M_TRIM_THRESHOLD: what is free is kept.
 // }
 //
 // static void return_memory(void) {
+// 	if (mi_option_set) mi_option_set(mi_option_purge_delay, 10);
 // 	if (!mallopt) return;
 // 	mallopt(-3, 32 << 20); // M_MMAP_THRESHOLD: larger blocks are mapped on their own,
 // 	mallopt(-4, 65536);    // M_MMAP_MAX: as many as there are,
 // 	mallopt(-1, 64 << 20); // M_TRIM_THRESHOLD: and what is free at the end is given back.
 // }
 // static void trim_memory(void) {
+// 	if (mi_collect) mi_collect(true);
 // 	if (malloc_trim) malloc_trim(0);
 // }
 import "C"

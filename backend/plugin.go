@@ -116,7 +116,7 @@ func inspect(path string) Info {
 			return info
 		}
 	}
-	err := checkLibrary(path)
+	err := checkLibrary(path, pjrtSymbol)
 	if err == nil {
 		err = checkPath(path, info.Platform)
 	}
@@ -131,10 +131,10 @@ func inspect(path string) Info {
 	return info
 }
 
-// checkLibrary refuses a file that the dynamic linker would crash on or that is no
-// PJRT plugin: loading a cut-off library ends the process with a bus error, which
-// nothing can catch.
-func checkLibrary(path string) error {
+// checkLibrary refuses a file that the dynamic linker would crash on or that does not
+// export what it is wanted for: loading a cut-off library ends the process with a bus
+// error, which nothing can catch.
+func checkLibrary(path, export string) error {
 	st, err := os.Stat(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
@@ -143,7 +143,7 @@ func checkLibrary(path string) error {
 		return err
 	}
 	if !st.Mode().IsRegular() {
-		return errors.New("not a regular file; want the shared library of a PJRT plugin")
+		return errors.New("not a regular file; want a shared library")
 	}
 	if runtime.GOOS != "linux" {
 		return nil
@@ -168,8 +168,8 @@ func checkLibrary(path string) error {
 	if err != nil {
 		return fmt.Errorf("read its symbols: %w", err)
 	}
-	if !slices.ContainsFunc(symbols, func(s elf.Symbol) bool { return s.Name == pjrtSymbol && s.Section != elf.SHN_UNDEF }) {
-		return fmt.Errorf("it does not export %s, so it is no PJRT plugin", pjrtSymbol)
+	if !slices.ContainsFunc(symbols, func(s elf.Symbol) bool { return s.Name == export && s.Section != elf.SHN_UNDEF }) {
+		return fmt.Errorf("it does not export %s, so it is not what is wanted", export)
 	}
 	return nil
 }

@@ -84,6 +84,7 @@ type StepResult struct {
 	Engine       string        `json:"engine"`           // Of the DP step: what auto chose, or what was asked for.
 	Choice       *dpsgd.Choice `json:"choice,omitempty"` // With auto.
 	Workers      int           `json:"workers"`
+	Mimalloc     bool          `json:"mimalloc"` // Whether that allocates: see backend.UseAllocator.
 	Compute      nn.Precision  `json:"compute,omitempty"`
 
 	BasePrecision  nn.Precision `json:"base_precision,omitempty"`
@@ -169,7 +170,7 @@ func Step(ctx context.Context, backend compute.Backend, o StepOptions) (*StepRes
 	r := &StepResult{
 		Parameters: w.Parameters(), TrainableParameters: w.TrainableParameters(),
 		GFLOPPerStep: flops * float64(o.Batch*o.Multiplicity) / 1e9, PhysicalBatch: o.PhysicalBatch,
-		Workload: o.Workload, Set: o.Set, Batch: o.Batch, Multiplicity: o.Multiplicity, Workers: o.Workers, Rounds: o.Rounds, Compute: o.Compute,
+		Workload: o.Workload, Set: o.Set, Batch: o.Batch, Multiplicity: o.Multiplicity, Workers: o.Workers, Rounds: o.Rounds, Mimalloc: devices.UsesMimalloc(), Compute: o.Compute,
 		BasePrecision: o.BasePrecision, FreezeEmbedder: o.FreezeEmbedder, Recompute: o.Recompute,
 	}
 	d := w.newData(o.Batch, o.Multiplicity)

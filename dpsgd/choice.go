@@ -14,6 +14,7 @@ import (
 
 	"github.com/gomlx/compute"
 
+	devices "github.com/scumble-dp/scumble/backend"
 	"github.com/scumble-dp/scumble/internal/wholefile"
 )
 
@@ -29,16 +30,16 @@ func (o *TuneOptions) key(backend compute.Backend, free bool) (string, error) {
 		Backend, Device          string
 		Cores, Workers, Lowering int
 		Program, Compute, Base   string
-		Recompute                bool
+		Recompute, Mimalloc      bool
 		Method                   Method
 		Free                     bool
 		Size, Draws              int
 		Expected                 float64
 		Weights                  []tensor
 		Trainable, Inputs        []string
-	}{Format: 4, Backend: backend.Description(), Device: backend.DeviceDescription(0), Cores: runtime.NumCPU(),
+	}{Format: 5, Backend: backend.Description(), Device: backend.DeviceDescription(0), Cores: runtime.NumCPU(),
 		Workers: orInt(o.Engine.Workers, 1), Lowering: int(o.Engine.NN.Lowering), Method: o.Engine.Method, Free: free,
-		Compute: string(o.Engine.NN.Compute), Recompute: o.Engine.NN.Recompute, Base: string(o.Engine.Base.Precision),
+		Compute: string(o.Engine.NN.Compute), Recompute: o.Engine.NN.Recompute, Mimalloc: devices.UsesMimalloc(), Base: string(o.Engine.Base.Precision),
 		Size: o.Engine.PhysicalBatchSize, Draws: orInt(o.Draws, 1), Expected: o.ExpectedBatchSize, Trainable: o.Engine.Trainable}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		k.Program = info.Main.Version + info.GoVersion

@@ -138,6 +138,27 @@ func TestTuneKeepsWhatIsFixed(t *testing.T) {
 	}
 }
 
+// Of two engines that are about as fast the loop is taken, which needs less memory.
+func TestTuneTies(t *testing.T) {
+	inf := math.Inf(1)
+	for _, c := range []struct {
+		booked []float64 // Seconds per example.
+		loop   float64
+		want   int
+	}{
+		{[]float64{1}, 1.04, 1}, {[]float64{1}, 1.06, 0}, {[]float64{1}, 0.5, 1}, {[]float64{1.02, 1}, 1.03, 2}, {[]float64{1, 1.02}, 1.2, 0}, {[]float64{inf}, 3, 1}, {[]float64{2, 1}, inf, 1},
+	} {
+		var trials []Trial
+		for _, s := range c.booked {
+			trials = append(trials, Trial{Method: BookKeeping, Size: 8, Seconds: s})
+		}
+		trials = append(trials, Trial{Method: PerExampleLoop, Size: 1, Seconds: c.loop})
+		if got := taken(trials); got != c.want {
+			t.Errorf("of book-keeping at %v and the loop at %g s trial %d is taken, want %d", c.booked, c.loop, got, c.want)
+		}
+	}
+}
+
 // A choice is kept for the same shapes only, and one that was damaged is made
 // again.
 func TestTuneKeepsChoices(t *testing.T) {
@@ -353,8 +374,8 @@ func TestFirstDraws(t *testing.T) {
 	large.o.Public = func([]int, int) ([]*tensors.Tensor, error) {
 		return []*tensors.Tensor{tensors.FromFlatDataAndDimensions(make([]float32, n), 1, n)}, nil
 	}
-	if n, err := large.firstDraws(); err != nil || n != firstDraws {
-		t.Errorf("a model of large maps begins with %d draws (%v), want %d", n, err, firstDraws)
+	if n, err := large.firstDraws(); err != nil || n != fewDraws {
+		t.Errorf("a model of large maps begins with %d draws (%v), want %d", n, err, fewDraws)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -97,6 +98,7 @@ func examine(ctx context.Context, dir string) *diagnosis {
 		}
 		d.probe(info)
 	}
+	d.malloc()
 	d.noise(ctx)
 	d.memory()
 	d.disk(dir)
@@ -139,6 +141,17 @@ func (d *diagnosis) probe(info backend.Info) {
 		d.add(name, status, info.Hint, "%s computes right, %.3g GFLOPS", info, result.GFLOPS)
 	}
 	d.Backends = append(d.Backends, facts)
+}
+
+// malloc says which allocator XLA gets. The hint that there is no XLA covers both.
+func (d *diagnosis) malloc() {
+	name, hint := backend.AllocatorInfo()
+	xla := slices.ContainsFunc(d.Backends, func(b backendFacts) bool { return b.Name == backend.XLA && b.Platform == "cpu" && b.Probe != nil })
+	if !xla || hint == "" {
+		d.add("malloc", checkOK, "", "%s", name)
+		return
+	}
+	d.add("malloc", checkWarning, homeless(hint), "%s", name)
 }
 
 func runBackend(spec string) (backend.ProbeResult, backend.Info, error) {
