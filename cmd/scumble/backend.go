@@ -77,8 +77,8 @@ data folder ($XDG_DATA_HOME/scumble, or ~/.local/share/scumble). WHEEL is a
 Python wheel, GoMLX's archive (.tar.gz, .zip) or the library itself.
 
 The wheel cmeel-mimalloc of the version that scumble knows is taken, too. From then
-on scumble starts with mimalloc in place of the C library's malloc, with which steps
-on XLA take up to a fifth longer; SCUMBLE_MALLOC=system leaves that in place.
+on scumble starts with mimalloc in malloc's place, which makes steps on XLA up to a
+fifth faster; SCUMBLE_MALLOC=system leaves the C library's there.
 
 Nothing is downloaded. A plugin runs with your rights, so a file that scumble
 does not know is taken only with the SHA-256 sum that its publisher states.`,
