@@ -26,7 +26,8 @@ const allocatorBuilt = true
 // either as long as without or a quarter longer, as the blocks happen to lie.
 const hugePages = "MIMALLOC_ALLOW_THP"
 
-// started marks the second start of a process, and is gone once that has seen it.
+// started marks the second start of a process: it holds the names of the variables
+// that were set for it, and is gone with them once that has seen it.
 const started = "SCUMBLE_STARTED_WITH_MALLOC"
 
 // UsesMimalloc reports whether malloc is mimalloc's in this process, whoever loaded it.
@@ -37,11 +38,12 @@ func UsesMimalloc() bool { return C.uses_mimalloc() != 0 }
 // put it there at the start only. It is the first thing that main does. Nothing
 // happens where no allocator is installed or where it cannot be loaded, where
 // SCUMBLE_MALLOC is "system", or where LD_PRELOAD or GLIBC_TUNABLES says that somebody
-// has chosen already. Programs that this one starts do not inherit it.
+// has chosen already. Programs that this one starts inherit none of these variables.
 func UseAllocator() {
-	if os.Getenv(started) != "" {
-		os.Unsetenv(started)
-		os.Unsetenv("LD_PRELOAD")
+	if set := os.Getenv(started); set != "" {
+		for _, name := range append(strings.Fields(set), started) {
+			os.Unsetenv(name)
+		}
 		return
 	}
 	for _, name := range []string{"LD_PRELOAD", "GLIBC_TUNABLES"} {
@@ -65,15 +67,15 @@ func UseAllocator() {
 	if err != nil {
 		return
 	}
-	environment := []string{"LD_PRELOAD=" + info.Path, started + "=1"}
+	set := []string{"LD_PRELOAD"}
+	os.Setenv("LD_PRELOAD", info.Path)
 	if os.Getenv(hugePages) == "" {
-		environment = append(environment, hugePages+"=0")
+		set = append(set, hugePages)
+		os.Setenv(hugePages, "0")
 	}
-	for _, v := range os.Environ() {
-		name, _, _ := strings.Cut(v, "=")
-		if name != "LD_PRELOAD" && name != hugePages || os.Getenv(name) != "" { // The first of two counts.
-			environment = append(environment, v)
-		}
+	os.Setenv(started, strings.Join(set, " "))
+	_ = syscall.Exec(program, os.Args, os.Environ())
+	for _, name := range append(set, started) { // It failed: the process goes on as it is.
+		os.Unsetenv(name)
 	}
-	_ = syscall.Exec(program, os.Args, environment) // Where that fails the process goes on as it is.
 }

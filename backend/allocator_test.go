@@ -46,6 +46,18 @@ func TestInstallAllocator(t *testing.T) {
 	if name, hint := AllocatorInfo(); name == "" || strings.Contains(hint, "pip") && !UsesMimalloc() {
 		t.Errorf("the process has %q, hint %q; want none to install what is there", name, hint)
 	}
+	// What is there must be what was installed.
+	whole, err := os.ReadFile(info.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range [][]byte{whole[:len(whole)-1], append(whole[:len(whole)-1:len(whole)-1], 1)} {
+		writeFile(t, filepath.Dir(info.Path), allocatorName, bad)
+		if found, _ := installedAllocator(); found.Available || !strings.Contains(found.Reason, "install it again") {
+			t.Errorf("a damaged copy is %+v", found)
+		}
+	}
+	writeFile(t, filepath.Dir(info.Path), allocatorName, whole)
 	// A folder whose name the dynamic linker would cut.
 	other := filepath.Join(t.TempDir(), "a b")
 	if info, err = install(source, InstallOptions{}, []artifact{pin}, other); err != nil || info.Available || !strings.Contains(info.Reason, "XDG_DATA_HOME") {
@@ -60,13 +72,13 @@ func TestInstallAllocator(t *testing.T) {
 
 const allocatorChild = "SCUMBLE_TEST_ALLOCATOR"
 
-// TestAllocatorChild is the program that TestUseAllocator starts.
-func TestAllocatorChild(t *testing.T) {
+// TestMain is, where that variable is set, the program that TestUseAllocator starts.
+func TestMain(m *testing.M) {
 	if os.Getenv(allocatorChild) == "" {
-		t.Skip("the other half of TestUseAllocator")
+		os.Exit(m.Run())
 	}
 	UseAllocator()
-	fmt.Printf("mimalloc %t, preload %q, marker %q\n", UsesMimalloc(), os.Getenv("LD_PRELOAD"), os.Getenv(started))
+	fmt.Printf("mimalloc %t, preload %q, huge pages %q, marker %q\n", UsesMimalloc(), os.Getenv("LD_PRELOAD"), os.Getenv(hugePages), os.Getenv(started))
 }
 
 // The program starts again with the allocator in place, hands nothing of that on, and
@@ -82,17 +94,19 @@ func TestUseAllocator(t *testing.T) {
 	if _, err := install(writeFile(t, t.TempDir(), "malloc.whl", wheel), InstallOptions{}, []artifact{pin}, filepath.Join(broken, "scumble", "pjrt")); err != nil {
 		t.Fatal(err)
 	}
-	const without = `mimalloc false, preload "", marker ""`
+	const without = `mimalloc false, preload "", huge pages "", marker ""`
+	const with = `mimalloc true, preload "", huge pages "", marker ""`
 	for _, c := range []struct{ environment, want string }{
-		{"", `mimalloc true, preload "", marker ""`},
-		{"LD_PRELOAD=", `mimalloc true, preload "", marker ""`},
+		{"", with},
+		{"LD_PRELOAD=", with},
+		{hugePages + "=1", `mimalloc true, preload "", huge pages "1", marker ""`}, // The user's own.
 		{allocatorVariable + "=system", without},
 		{"XDG_DATA_HOME=" + broken, without},
 		{"XDG_DATA_HOME=" + t.TempDir(), without},
 		{"GLIBC_TUNABLES=glibc.malloc.arena_max=2", without},
-		{"LD_PRELOAD=" + real, fmt.Sprintf(`mimalloc true, preload %q, marker ""`, real)}, // The user's own.
+		{"LD_PRELOAD=" + real, fmt.Sprintf(`mimalloc true, preload %q, huge pages "", marker ""`, real)}, // The user's own.
 	} {
-		cmd := exec.Command(self, "-test.run=^TestAllocatorChild$")
+		cmd := exec.Command(self)
 		cmd.Env = append(os.Environ(), allocatorChild+"=1", c.environment)
 		out, err := cmd.CombinedOutput()
 		if first, _, _ := strings.Cut(string(out), "\n"); err != nil || first != c.want {

@@ -40,10 +40,10 @@ var pinned = []artifact{{
 	License:      "MIT",
 }}
 
-// pinnedHere returns the pinned plugin for this machine.
-func pinnedHere() (artifact, bool) {
+// pinnedHere returns the build that is pinned for this machine and a platform.
+func pinnedHere(platform string) (artifact, bool) {
 	for _, a := range pinned {
-		if a.OS == runtime.GOOS && a.Arch == runtime.GOARCH && a.Platform != allocatorPlatform {
+		if a.OS == runtime.GOOS && a.Arch == runtime.GOARCH && a.Platform == platform {
 			return a, true
 		}
 	}

@@ -197,7 +197,7 @@ func howToGetXLA() string {
 	if !xlaBuilt {
 		return "for XLA, build scumble with a C compiler and CGO_ENABLED=1"
 	}
-	if a, ok := pinnedHere(); ok {
+	if a, ok := pinnedHere("cpu"); ok {
 		return fmt.Sprintf("for XLA, several times faster, run \"make xla\", or \"pip download --no-deps %s==%s\" and \"scumble backend install WHEEL\"", a.Project, a.Version)
 	}
 	return "for XLA, several times faster, pass a PJRT plugin with --backend xla:PATH, or \"scumble backend install FILE --sha256 DIGEST\""

@@ -109,12 +109,8 @@ func rank(i Info) int {
 // inspect says what can be known of a plugin without loading it.
 func inspect(path string) Info {
 	info := Info{Name: XLA, Path: path, Platform: platformOf(path)}
-	if p, err := readProvenance(path); err == nil {
-		info.Origin, info.SHA256 = p.origin(), p.LibrarySHA256
-		if st, err := os.Stat(path); err == nil && st.Size() != p.LibraryBytes {
-			info.Reason = fmt.Sprintf("the file has %d bytes, but %d were installed; install it again", st.Size(), p.LibraryBytes)
-			return info
-		}
+	if !info.asInstalled() {
+		return info
 	}
 	err := checkLibrary(path, pjrtSymbol)
 	if err == nil {
@@ -129,6 +125,21 @@ func inspect(path string) Info {
 	}
 	info.Available = true
 	return info
+}
+
+// asInstalled fills in where a library came from. It is false, with a reason, where the
+// file is shorter or longer than what was installed.
+func (i *Info) asInstalled() bool {
+	p, err := readProvenance(i.Path)
+	if err != nil {
+		return true
+	}
+	i.Origin, i.SHA256 = p.origin(), p.LibrarySHA256
+	if st, err := os.Stat(i.Path); err == nil && st.Size() != p.LibraryBytes {
+		i.Reason = fmt.Sprintf("the file has %d bytes, but %d were installed; install it again", st.Size(), p.LibraryBytes)
+		return false
+	}
+	return true
 }
 
 // checkLibrary refuses a file that the dynamic linker would crash on or that does not

@@ -91,8 +91,47 @@ const (
 // margin of memory. The result is compiled. Neither choice changes the clipped
 // sum beyond rounding.
 //
+// The engine has clipped a public example right before it is given out: see checkBound.
+//
 // Guarantee: Tune sees no private data, if Public has none.
 func Tune(ctx context.Context, backend compute.Backend, o TuneOptions) (*Engine, *Choice, error) {
+	e, choice, err := tune(ctx, backend, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := e.checkBound(o.Vector, o.Public); err != nil {
+		e.Close()
+		return nil, nil, err
+	}
+	return e, choice, nil
+}
+
+// checkBound returns an error if the compiled program lets one public example
+// contribute more than the clipping norm. The graph bounds each contribution, whatever
+// the example; what a backend's compiler makes of it, only running it shows.
+func (e *Engine) checkBound(trainable []float32, public Fetch) error {
+	vector, err := e.program.Vector(trainable)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = vector.FinalizeAll() }()
+	p, err := e.part(vector, positions(1), 1, public)
+	if err != nil {
+		return err
+	}
+	defer e.spare.give(p)
+	square := 0.
+	for _, v := range p.sum {
+		square += float64(v) * float64(v)
+	}
+	if norm := math.Sqrt(square); !(norm <= e.clip*(1+roundingSlack)) {
+		return fmt.Errorf("one public example contributes a gradient of norm %g, above the clipping norm %g: this backend computes norms or clip factors wrong; take another with --backend", norm, e.clip)
+	}
+	return nil
+}
+
+// tune is Tune without the check.
+func tune(ctx context.Context, backend compute.Backend, o TuneOptions) (*Engine, *Choice, error) {
 	free := o.Engine.Method == "" || o.Engine.Method == Auto
 	if free {
 		o.Engine.Method = BookKeeping

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/scumble-dp/scumble/internal/backendtest"
@@ -135,6 +136,34 @@ func TestTuneKeepsWhatIsFixed(t *testing.T) {
 	cancel()
 	if _, _, err := Tune(ctx, backendtest.Open(t, "go"), tuneOptions(p, Auto)); err == nil {
 		t.Error("a cancelled search found an engine")
+	}
+}
+
+// An engine that clips too little does not leave Tune, however it was chosen.
+func TestTuneChecksTheBound(t *testing.T) {
+	p, b := convolutions(t), backendtest.Open(t, "go")
+	const small = 0.01 // Of the loss: with norms above 1 the mistake would clip too much.
+	loss := func(s *nn.Scope, in []*graph.Node) *graph.Node { return graph.MulScalar(p.loss(s, in), small) }
+	norm := small * p.norms(t, p.engine(t, b, nn.Patches, loop), 1, p.fetch)[0]
+	if !(norm < 0.9) {
+		t.Fatalf("the example's gradient has norm %g, want below 0.9", norm)
+	}
+	for _, size := range []int{0, 3} { // By trials, and given.
+		for _, method := range []Method{Auto, BookKeeping, PerExampleLoop} {
+			for _, wrong := range []mistake{0, noSquareRoot} {
+				o := tuneOptions(p, method)
+				o.Engine.Loss, o.Engine.ClippingNorm, o.Engine.PhysicalBatchSize, o.Engine.wrong = loss, norm/2, size, wrong
+				e, _, err := Tune(context.Background(), b, o)
+				if (err != nil) != (wrong != 0) {
+					t.Errorf("method %s, %d examples, mistake %d: %v", method, size, wrong, err)
+				}
+				if err == nil {
+					e.Close()
+				} else if !strings.Contains(err.Error(), "clipping norm") {
+					t.Errorf("%v; want an error about the clipping norm", err)
+				}
+			}
+		}
 	}
 }
 

@@ -58,7 +58,7 @@ func printBackend(out io.Writer, info backend.Info) {
 	}
 	fmt.Fprintf(out, "%s: %s\n", info, state)
 	for _, line := range []struct{ name, value string }{
-		{"plugin", homeless(info.Path)}, {"sha256", info.SHA256}, {"reason", info.Reason}, {"hint", info.Hint},
+		{"file", homeless(info.Path)}, {"sha256", info.SHA256}, {"reason", info.Reason}, {"hint", info.Hint},
 	} {
 		if line.value != "" {
 			fmt.Fprintf(out, "  %s: %s\n", line.name, line.value)
