@@ -96,7 +96,12 @@ func Prompts(ctx context.Context, backend compute.Backend, m *checkpoint.Model, 
 	if err != nil {
 		return nil, err
 	}
-	set, err := images(ctx, backend, m, size, len(prompts), c, o)
+	g, err := New(backend, m, size, o)
+	if err != nil {
+		return nil, err
+	}
+	defer g.Close()
+	set, err := g.images(ctx, len(prompts), c, o.Seed)
 	if err != nil {
 		return nil, err
 	}

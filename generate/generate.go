@@ -22,7 +22,7 @@ import (
 	"github.com/scumble-dp/scumble/pipeline"
 )
 
-// Options of Images.
+// Options of a [Generator].
 type Options struct {
 	Sampler       diffusion.SamplerName // "" means DDIM.
 	Steps         int                   // Network calls per image; noise levels with Heun and EDM. Zero means 50.
@@ -43,37 +43,20 @@ type Options struct {
 	Report func(done, total int)
 }
 
-// Images samples one image per label, size×size pixels.
-func Images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, size int, labels []int, o Options) (*dataset.Set, error) {
-	if m.TextEncoder != nil {
-		return nil, fmt.Errorf("the model takes text, not classes: want Prompts")
-	}
-	for _, l := range labels {
-		if l < 0 || l >= len(m.Classes) {
-			return nil, fmt.Errorf("label %d is out of range, want in [0, %d)", l, len(m.Classes))
-		}
-	}
-	set, err := images(ctx, backend, m, size, len(labels), labelConditions{labels, m.NullClass()}, o)
-	if err != nil {
-		return nil, err
-	}
-	set.Labels, set.Classes = append([]int(nil), labels...), m.Classes
-	return set, nil
+// A Generator draws images from one model. Its programs are compiled once, whatever is
+// drawn how often. It is not for several goroutines: Workers of them are inside.
+type Generator struct {
+	model   *checkpoint.Model
+	size    int
+	options Options
+	canvas  pipeline.Canvas
+	sampler diffusion.Sampler
+	program *nn.Program
+	codec   *pipeline.Codec
 }
 
-// BatchSize returns how many images go into a call where nobody says: 32, or on a
-// processor so many that their maps of grid·grid positions have 8,192 positions.
-// Above, it is no faster for each image, and maps leave the caches: eight images
-// of 32x32 were a tenth faster than 32.
-func BatchSize(l nn.Lowering, grid int) int {
-	if l == nn.Native {
-		return 32
-	}
-	return max(1, min(32, 8192/(grid*grid)))
-}
-
-// images samples n images.
-func images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, size, n int, conditions conditions, o Options) (*dataset.Set, error) {
+// New returns a generator of images of size×size pixels, to be closed.
+func New(backend compute.Backend, m *checkpoint.Model, size int, o Options) (*Generator, error) {
 	if o.GuidanceScale == 0 {
 		o.GuidanceScale = 1
 	}
@@ -98,14 +81,63 @@ func images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, s
 	if err != nil {
 		return nil, err
 	}
-	defer program.Close()
 	codec, err := pipeline.NewCodec(backend, o.Lowering, o.Workers, m, canvas)
+	if err != nil {
+		program.Close()
+		return nil, err
+	}
+	return &Generator{m, size, o, canvas, sampler, program, codec}, nil
+}
+
+// Close frees the programs.
+func (g *Generator) Close() {
+	g.program.Close()
+	g.codec.Close()
+}
+
+// Images samples one image per label. seed stands in for that of the options.
+func (g *Generator) Images(ctx context.Context, labels []int, seed uint64) (*dataset.Set, error) {
+	if g.model.TextEncoder != nil {
+		return nil, fmt.Errorf("the model takes text, not classes: want Prompts")
+	}
+	for _, l := range labels {
+		if l < 0 || l >= len(g.model.Classes) {
+			return nil, fmt.Errorf("label %d is out of range, want in [0, %d)", l, len(g.model.Classes))
+		}
+	}
+	set, err := g.images(ctx, len(labels), labelConditions{labels, g.model.NullClass()}, seed)
 	if err != nil {
 		return nil, err
 	}
-	defer codec.Close()
+	set.Labels, set.Classes = append([]int(nil), labels...), g.model.Classes
+	return set, nil
+}
 
-	grids := make([]float32, n*canvas.Size())
+// Images samples one image per label with a generator of its own, size×size pixels.
+func Images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, size int, labels []int, o Options) (*dataset.Set, error) {
+	g, err := New(backend, m, size, o)
+	if err != nil {
+		return nil, err
+	}
+	defer g.Close()
+	return g.Images(ctx, labels, o.Seed)
+}
+
+// BatchSize returns how many images go into a call where nobody says: 32, or on a
+// processor so many that their maps of grid·grid positions have 8,192 positions.
+// Above, it is no faster for each image, and maps leave the caches: eight images
+// of 32x32 were a tenth faster than 32.
+func BatchSize(l nn.Lowering, grid int) int {
+	if l == nn.Native {
+		return 32
+	}
+	return max(1, min(32, 8192/(grid*grid)))
+}
+
+// images samples n images.
+func (g *Generator) images(ctx context.Context, n int, conditions conditions, seed uint64) (*dataset.Set, error) {
+	o, values := g.options, g.canvas.Size()
+	grids := make([]float32, n*values)
 	limit := make(chan struct{}, max(1, o.Workers))
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -116,7 +148,7 @@ func images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, s
 		limit <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-limit }()
-			err := batch(ctx, program, sampler, canvas, grids[at*canvas.Size():end*canvas.Size()], conditions, at, end, o)
+			err := g.batch(ctx, grids[at*values:end*values], conditions, at, end, seed)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil && failed == nil {
@@ -135,11 +167,11 @@ func images(ctx context.Context, backend compute.Backend, m *checkpoint.Model, s
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	pixels, err := codec.Decode(ctx, grids)
+	pixels, err := g.codec.Decode(ctx, grids)
 	if err != nil {
 		return nil, err
 	}
-	return &dataset.Set{Height: size, Width: size, Channels: m.Channels, Pixels: pixels}, nil
+	return &dataset.Set{Height: g.size, Width: g.size, Channels: g.model.Channels, Pixels: pixels}, nil
 }
 
 // denoiser compiles the network with guidance: inputs x, t, class and null class,
@@ -164,14 +196,15 @@ func denoiser(backend compute.Backend, m *checkpoint.Model, o Options) (*nn.Prog
 }
 
 // batch samples images from to (exclusive) into grids [to-from, Grid, Grid, Depth].
-func batch(ctx context.Context, program *nn.Program, sampler diffusion.Sampler, c pipeline.Canvas, grids []float32, conditions conditions, from, to int, o Options) error {
-	size, rows, n := c.Size(), o.BatchSize, to-from
+func (g *Generator) batch(ctx context.Context, grids []float32, conditions conditions, from, to int, seed uint64) error {
+	c, sampler := g.canvas, g.sampler
+	size, rows, n := c.Size(), g.options.BatchSize, to-from
 	x, seen := make([]float32, rows*size), make([]float32, rows*size)
 	sources, runs := make([]*rand.Rand, n), make([]diffusion.Run, n)
 	given, away := conditions.batch(from, to, rows)
 	defer func() { _, _ = given.FinalizeAll(), away.FinalizeAll() }()
 	for i := range n {
-		sources[i] = rand.New(rand.NewPCG(o.Seed, uint64(o.First+from+i)))
+		sources[i] = rand.New(rand.NewPCG(seed, uint64(g.options.First+from+i)))
 		for k := range size {
 			x[i*size+k] = float32(sources[i].NormFloat64())
 		}
@@ -189,7 +222,7 @@ func batch(ctx context.Context, program *nn.Program, sampler diffusion.Sampler, 
 		for k := range n {
 			runs[k].Input(i, seen[k*size:(k+1)*size], x[k*size:(k+1)*size])
 		}
-		out, err := program.Run(nil, tensors.FromFlatDataAndDimensions(append([]float32(nil), seen...), rows, c.Grid, c.Grid, c.Depth),
+		out, err := g.program.Run(nil, tensors.FromFlatDataAndDimensions(append([]float32(nil), seen...), rows, c.Grid, c.Grid, c.Depth),
 			tensors.FromFlatDataAndDimensions(ts, rows), given, away)
 		if err != nil {
 			return fmt.Errorf("sampling step %d: %w", i+1, err)

@@ -71,6 +71,32 @@ func TestImagesDoNotDependOnTheSplit(t *testing.T) {
 	}
 }
 
+// A generator that draws again, fewer images and with another seed, gives what one of its own would.
+func TestGeneratorDrawsAgain(t *testing.T) {
+	b := backendtest.Open(t, "go")
+	m := tinyModel(t)
+	o := Options{Steps: 3, Eta: 1, Lowering: nn.Patches, BatchSize: 4}
+	g, err := New(b, m, 28, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	for seed, labels := range [][]int{{0, 1, 0, 1, 1}, {1, 0}, {1, 0}} {
+		o.Seed = uint64(seed)
+		own, err := Images(context.Background(), b, m, 28, labels, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := g.Images(context.Background(), labels, uint64(seed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(own.Pixels, again.Pixels) || !slices.Equal(own.Labels, again.Labels) {
+			t.Errorf("seed %d: a generator's images differ from those of one of its own", seed)
+		}
+	}
+}
+
 func TestGuidanceChangesImagesAndOneIsOff(t *testing.T) {
 	b := backendtest.Open(t, "go")
 	m := tinyModel(t)

@@ -180,6 +180,30 @@ func (t *Trainer) shard(vector *nn.Vector, b int, fetch func([]int) ([]*tensors.
 	return &shard{sum, float64(loss)}, nil
 }
 
+// TrainerState is what training goes on from.
+type TrainerState struct {
+	Vector []float32
+	Adam   AdamState
+	EMA    EMA
+}
+
+// State returns the state after the last whole step. It shares memory with the
+// trainer, so it is to be written before the next step.
+func (t *Trainer) State() TrainerState { return TrainerState{t.vector, t.options.Adam.State, t.ema} }
+
+// Restore goes on from a state of a trainer with the same options, which it takes over.
+func (t *Trainer) Restore(s TrainerState) error {
+	n := len(t.vector)
+	for what, have := range map[string]int{"weights": len(s.Vector), "first moments": len(s.Adam.First), "second moments": len(s.Adam.Second), "averages": len(s.EMA.Values)} {
+		if have != n && !(have == 0 && s.Adam.Step == 0 && what != "weights") {
+			return fmt.Errorf("training state has %d %s, want %d", have, what, n)
+		}
+	}
+	s.EMA.Decay = t.options.EMADecay
+	t.vector, t.options.Adam.State, t.ema = s.Vector, s.Adam, s.EMA
+	return nil
+}
+
 // Finish writes the averaged weights (the latest ones when there is no
 // averaging) back into the weights given to NewTrainer.
 func (t *Trainer) Finish() {

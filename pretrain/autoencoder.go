@@ -2,6 +2,7 @@ package pretrain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -37,6 +38,7 @@ func (t Training) validate(stage string) error {
 // Progress of a training stage.
 type Progress struct {
 	Stage       string
+	First       int // Steps that an earlier sitting made.
 	Step, Steps int
 	Loss        float64 // Mean over the steps since the last report.
 }
@@ -47,6 +49,7 @@ type runtime struct {
 	lowering nn.Lowering
 	workers  int
 	report   func(Progress)
+	progress *progressFile
 }
 
 // shardOf returns a shard size that gives every worker at least one shard.
@@ -98,23 +101,33 @@ func trainAutoencoder(ctx context.Context, r *runtime, c *autoencoder.Config, w 
 	})
 }
 
-// loop runs the steps of one stage and keeps the averaged weights.
+// loop runs the steps of one stage that an earlier sitting has not run, and keeps the averaged weights.
 func (r *runtime) loop(ctx context.Context, stage string, trainer *optim.Trainer, t Training, fetch func(step int, positions []int) ([]*tensors.Tensor, error)) error {
+	first, done, err := r.progress.begin(stage, trainer)
+	if err != nil || done {
+		return err
+	}
 	var sum float64
 	var count int
 	every := max(1, min(100, t.Steps/50))
-	for step := range t.Steps {
+	for step := first; step < t.Steps; step++ {
 		loss, err := trainer.Step(ctx, t.BatchSize, optim.Cosine.Factor(step, t.Steps, t.Steps/50),
 			func(positions []int) ([]*tensors.Tensor, error) { return fetch(step, positions) })
 		if err != nil {
+			if ctx.Err() != nil {
+				return errors.Join(err, r.progress.keep(ctx, stage, step, false, trainer))
+			}
 			return fmt.Errorf("%s step %d: %w", stage, step, err)
 		}
 		sum, count = sum+loss, count+1
 		if (step+1)%every == 0 || step+1 == t.Steps {
 			if r.report != nil {
-				r.report(Progress{stage, step + 1, t.Steps, sum / float64(count)})
+				r.report(Progress{stage, first, step + 1, t.Steps, sum / float64(count)})
 			}
 			sum, count = 0, 0
+		}
+		if err := r.progress.keep(ctx, stage, step+1, step+1 == t.Steps, trainer); err != nil {
+			return err
 		}
 	}
 	trainer.Finish()

@@ -11,6 +11,7 @@ import (
 	"github.com/scumble-dp/scumble/checkpoint"
 	"github.com/scumble-dp/scumble/internal/backendtest"
 	"github.com/scumble-dp/scumble/nn"
+	"github.com/scumble-dp/scumble/pipeline"
 )
 
 const tinyLatent = `
@@ -120,6 +121,7 @@ func TestShapesAreImagesToo(t *testing.T) {
 
 // The recipes of the repository parse, and describe models that fit together.
 func TestRecipesAreWhole(t *testing.T) {
+	b := backendtest.Open(t, "go")
 	files, err := filepath.Glob("../recipes/glyphs-*.yaml")
 	more, _ := filepath.Glob("../recipes/shapes-*.yaml")
 	files = append(files, more...)
@@ -136,10 +138,20 @@ func TestRecipesAreWhole(t *testing.T) {
 			t.Errorf("%s: %v", file, err)
 			continue
 		}
-		if _, err := c.unet(); err != nil {
+		im, err := newImages(c)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		m, err := c.model(im)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		if _, err := m.Specs(b); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
-		if _, err := c.scheduler(); err != nil {
+		if _, err := pipeline.NewCanvas(m, im.size, im.channels); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
 	}

@@ -25,6 +25,11 @@ type Options struct {
 	// Base, if not nil, lends its autoencoder instead of training one, and its
 	// UNet where the recipe continues it.
 	Base *checkpoint.Model
+
+	// Unfinished, if not "", is the path of a file that keeps a training on its way: written now and
+	// then, at the end of each stage and on interruption. Where it lies there, Run goes on from it.
+	// Whoever has saved the model removes it.
+	Unfinished string
 }
 
 // Run trains the base model of a recipe on public images.
@@ -34,30 +39,12 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, o Options) (*c
 	if err != nil {
 		return nil, err
 	}
-	m := &checkpoint.Model{Classes: im.renderer.Classes(), Channels: im.channels, Size: im.size,
-		PixelUnshuffle: max(1, c.PixelUnshuffle), Weights: nn.NewWeights()}
-	if m.UNet, err = c.unet(); err != nil {
+	m, err := c.model(im)
+	if err != nil {
 		return nil, err
 	}
-	if m.Scheduler, err = c.scheduler(); err != nil {
-		return nil, err
-	}
-	if c.ClassEmbedder > 0 {
-		m.ClassEmbedder = &checkpoint.ClassEmbedder{Entries: len(m.Classes) + 1, Channels: c.ClassEmbedder}
-	}
-	if c.TextEncoder != nil {
-		if m.TextEncoder, m.Tokenizer, err = c.text(m.Classes); err != nil {
-			return nil, err
-		}
-		m.Classes = nil
-	}
-	if c.Autoencoder != nil {
-		if m.Autoencoder, err = c.Autoencoder.config(); err != nil {
-			return nil, err
-		}
-		if o.Base != nil {
-			m.Autoencoder = o.Base.Autoencoder
-		}
+	if o.Base != nil && m.Autoencoder != nil {
+		m.Autoencoder = o.Base.Autoencoder
 	}
 	rng := rand.New(rand.NewPCG(c.Seed, 0))
 	specs, err := m.Specs(backend)
@@ -75,6 +62,9 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, o Options) (*c
 		if err := lend(o.Base, pipeline.Component(m.Weights, "unet")); err != nil {
 			return nil, err
 		}
+	}
+	if r.progress, err = openProgress(o.Unfinished, c, o.Base, m.Weights); err != nil {
+		return nil, err
 	}
 	canvas, err := pipeline.NewCanvas(m, im.size, im.channels)
 	if err != nil {
@@ -96,6 +86,34 @@ func Run(ctx context.Context, backend compute.Backend, c *Config, o Options) (*c
 		return nil, err
 	}
 	m.Info = map[string]string{"recipe": string(recipe), "public_data": im.source}
+	return m, nil
+}
+
+// model is the recipe's, without weights.
+func (c *Config) model(im *images) (*checkpoint.Model, error) {
+	m := &checkpoint.Model{Classes: im.renderer.Classes(), Channels: im.channels, Size: im.size,
+		PixelUnshuffle: max(1, c.PixelUnshuffle), Weights: nn.NewWeights()}
+	var err error
+	if m.UNet, err = c.unet(); err != nil {
+		return nil, err
+	}
+	if m.Scheduler, err = c.scheduler(); err != nil {
+		return nil, err
+	}
+	if c.ClassEmbedder > 0 {
+		m.ClassEmbedder = &checkpoint.ClassEmbedder{Entries: len(m.Classes) + 1, Channels: c.ClassEmbedder}
+	}
+	if c.TextEncoder != nil {
+		if m.TextEncoder, m.Tokenizer, err = c.text(m.Classes); err != nil {
+			return nil, err
+		}
+		m.Classes = nil
+	}
+	if c.Autoencoder != nil {
+		if m.Autoencoder, err = c.Autoencoder.config(); err != nil {
+			return nil, err
+		}
+	}
 	return m, nil
 }
 

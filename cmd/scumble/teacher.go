@@ -44,8 +44,13 @@ func (s *session) taught(ctx context.Context, what, path string, m *checkpoint.M
 		}
 		return said, err
 	}
+	sample, stop, err := s.drawer(what, m, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer stop()
 	draw := func(labels []int, round int) (*dataset.Set, error) {
-		return s.sample(ctx, what, m, labels, seed+uint64(round)<<32, c)
+		return sample(ctx, labels, seed+uint64(round)<<32)
 	}
 	if judge.Role() == teacher.Label {
 		set, a, err := generate.Relabel(labels, teacherRounds, draw, classify)

@@ -212,19 +212,36 @@ const (
 
 // sample makes one image per label.
 func (s *session) sample(ctx context.Context, what string, m *checkpoint.Model, labels []int, seed uint64, c finetune.Sampling) (*dataset.Set, error) {
-	branches, err := finetune.Branches(m)
+	draw, stop, err := s.drawer(what, m, c)
 	if err != nil {
 		return nil, err
 	}
-	start := time.Now()
-	return generate.Images(ctx, s.backend, m, m.Size, labels, generate.Options{
-		Sampler: c.Sampler, Steps: c.Steps, Eta: c.Eta, Churn: c.Churn, GuidanceScale: c.GuidanceScale, Seed: seed,
+	defer stop()
+	return draw(ctx, labels, seed)
+}
+
+// drawer returns what makes one image per label, as often as it is called, and what ends it.
+func (s *session) drawer(what string, m *checkpoint.Model, c finetune.Sampling) (draw func(ctx context.Context, labels []int, seed uint64) (*dataset.Set, error), stop func(), err error) {
+	branches, err := finetune.Branches(m)
+	if err != nil {
+		return nil, nil, err
+	}
+	var start time.Time
+	g, err := generate.New(s.backend, m, m.Size, generate.Options{
+		Sampler: c.Sampler, Steps: c.Steps, Eta: c.Eta, Churn: c.Churn, GuidanceScale: c.GuidanceScale,
 		Lowering: s.lowering, Adapter: branches, Workers: s.workers,
 		Report: func(done, total int) {
 			left := time.Since(start).Seconds() / float64(done) * float64(total-done)
 			s.talk.progress(done == total, "%s: image %d/%d, %s left", what, done, total, short(time.Duration(left*float64(time.Second))))
 		},
 	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(ctx context.Context, labels []int, seed uint64) (*dataset.Set, error) {
+		start = time.Now()
+		return g.Images(ctx, labels, seed)
+	}, g.Close, nil
 }
 
 // classify trains the downstream classifier on one set and scores it on
