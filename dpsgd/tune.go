@@ -77,7 +77,7 @@ const (
 	smallDraws = 64      // but for small models of small maps, where a call by itself costs:
 	smallModel = 4 << 20 // parameters,
 	smallMap   = 1 << 10 // and values of a draw.
-	fewDraws   = 8       // As fast as 16, in 0.6 of the memory, where a draw has many values:
+	fewDraws   = 4       // As fast as 8 and 16, in 0.8 and 0.6 of the memory, where a draw has many values:
 	largeMap   = 1 << 10 // from this on, unless the model is small.
 	largeModel = 1 << 27 // Parameters from which the first size is one example: more may not fit.
 	growth     = 4       // From one size to the next.

@@ -98,8 +98,8 @@ func (s *Scope) convolve(x, w, b *Node, c Conv) *Node {
 		return addBias(c.convolve(in[0], in[1]), in[2:])
 	}
 	d, kernel := x.Shape().Dimensions, w.Shape().Dimensions
-	if s.winograd(c, d, kernel[3]) {
-		return addBias(tiles4.convolve(x, w), present(b))
+	if s.Lowering().winograd(c, d, kernel[3]) {
+		return tiles4.convolved(x, w, b, plain)
 	}
 	if !s.Lowering().windowed(x, c) {
 		return plain(present(x, w, b))
@@ -137,6 +137,10 @@ func (l *Layer) WeightGrad(lowering Lowering, g *Node) *Node {
 	if l.Conv == nil || lowering == Patches || lowering.windowed(l.Pixels, *l.Conv) {
 		a := l.Input()
 		return lowering.TransposeDot(Reshape(a, -1, a.Shape().Dimensions[a.Rank()-1]), Reshape(g, -1, out))
+	}
+	if lowering.winograd(*l.Conv, l.Pixels.Shape().Dimensions, out) {
+		g = stored(Reshape(g, l.Output.Shape().Dimensions...))
+		return Reshape(tiles4.weightGrad(tiles4.input(stored(l.Pixels)), g), -1, out)
 	}
 	kernel := Zeros(g.Graph(), shapes.Make(g.DType(), l.WeightShape...))
 	y := l.Conv.convolve(l.Pixels, kernel) // Its value is not used.

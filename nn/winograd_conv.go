@@ -22,22 +22,57 @@ func (l Lowering) suits(c Conv) bool {
 }
 
 // winograd reports whether the convolution of a map of d [rows, height, width, in]
-// to out channels is computed in Winograd's basis. Models that train keep the
-// backend's own, which moves less memory: that is what bounds them.
-func (s *Scope) winograd(c Conv, d []int, out int) bool {
-	if !s.Lowering().suits(c) || s.build.opts.Trainable != nil || min(d[3], out) < winogradChannels {
+// to out channels is computed in Winograd's basis.
+func (l Lowering) winograd(c Conv, d []int, out int) bool {
+	if !l.suits(c) || min(d[3], out) < winogradChannels {
 		return false
 	}
 	h, w := tiles4.tiles(d[1]), tiles4.tiles(d[2])
 	return d[0]*h*w >= winogradTiles && 9*d[1]*d[2] >= 2*tiles4.side*tiles4.side*h*w
 }
 
+// stored returns x, which XLA then computes once and keeps. It would fuse what gives x, an
+// activation and a norm for instance, into every sum of values that a change of basis
+// makes of x, dozens of times: four fifths of the time was that.
+func stored(x *Node) *Node {
+	// go-xla leaves out a barrier of one node.
+	return OptimizationBarriers(x, ScalarZero(x.Graph(), x.DType()))[0]
+}
+
 // convolve returns the convolution of x [rows, height, width, in] with w
 // [3, 3, in, out], stride 1, padding 1.
 func (t basis) convolve(x, w *Node) *Node {
-	d := x.Shape().Dimensions
-	m := DotGeneral(t.input(x), []int{3}, []int{0, 1}, t.kernel(w), []int{2}, []int{0, 1})
-	return t.output(m, []int{d[0], d[1], d[2], w.Shape().Dimensions[3]})
+	return t.product(t.input(stored(x)), w, x.Shape().Dimensions)
+}
+
+// product is convolve of an x of the dimensions d whose input is v.
+func (t basis) product(v, w *Node, d []int) *Node {
+	m := DotGeneral(v, []int{3}, []int{0, 1}, t.kernel(w), []int{2}, []int{0, 1})
+	return stored(t.output(m, []int{d[0], d[1], d[2], w.Shape().Dimensions[3]}))
+}
+
+// weightGrad returns the gradient by w of convolve, [3, 3, in, out], from v, the input of x,
+// and the gradient g by the result.
+func (t basis) weightGrad(v, g *Node) *Node {
+	p := DotGeneral(v, []int{2}, []int{0, 1}, t.outputGradient(g), []int{2}, []int{0, 1})
+	d := p.Shape().Dimensions
+	return Reshape(Concatenate(t.kernelGradient(p), 0), 3, 3, d[2], d[3])
+}
+
+// convolved returns convolve of x and w, and b [out] added unless it is nil, with its
+// gradient in the same basis. The gradient by x is the convolution of g with the
+// kernel turned by half a turn, its channels exchanged.
+func (t basis) convolved(x, w, b *Node, plain func(in []*Node) *Node) *Node {
+	var v *Node
+	fast := func() *Node {
+		v = t.input(stored(x))
+		return addBias(t.product(v, w, x.Shape().Dimensions), present(b))
+	}
+	return byHand(present(x, w, b), plain, fast, func(g *Node) []*Node {
+		g = stored(g)
+		turned := TransposeAllAxes(Reverse(w, 0, 1), 0, 1, 3, 2)
+		return []*Node{t.convolve(g, turned), t.weightGrad(v, g), sumRows(Reshape(g, -1, g.Shape().Dimensions[3]))}
+	})
 }
 
 // exampleGrads returns the gradient by the kernel of a 3x3 convolution of x, stride
@@ -45,6 +80,7 @@ func (t basis) convolve(x, w *Node) *Node {
 // [examples, 9·in, out]. x and g hold the draws of an example one after the other.
 func (t basis) exampleGrads(x, g *Node, examples int) *Node {
 	in, out := x.Shape().Dimensions[3], g.Shape().Dimensions[3]
+	x, g = stored(x), stored(g)
 	v := Reshape(t.input(x), t.side, t.side, examples, -1, in)
 	z := Reshape(t.outputGradient(g), t.side, t.side, examples, -1, out)
 	p := DotGeneral(v, []int{3}, []int{0, 1, 2}, z, []int{3}, []int{0, 1, 2})

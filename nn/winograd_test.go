@@ -122,39 +122,60 @@ func TestBases(t *testing.T) {
 }
 
 // TestWideConvolutions compares layers wide enough for Winograd's basis with the
-// backend's own convolution, in a model that trains and in one that does not.
+// backend's own convolution, and their gradients by input, weight and bias: those of ordinary
+// training, and those that the tape offers.
 func TestWideConvolutions(t *testing.T) {
 	const rows, in, out = 8, 32, 40
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
-		for _, size := range []int{7, 8} {
-			w := NewWeights()
-			w.Add(&Tensor{Name: "bias", Kind: KindVector, Shape: []int{out}, Data: values(1, out).float32s()})
-			w.Add(&Tensor{Name: "weight", Kind: KindKernel, Shape: []int{3, 3, in, out}, Data: values(2, 3, 3, in, out).float32s()})
-			run := func(l Lowering, trainable []string, basis bool) *tensors.Tensor {
-				p, err := NewProgram(b, ProgramOptions{NN: Options{Lowering: l}, Weights: w, Trainable: trainable,
-					Build: func(s *Scope, _, inputs []*graph.Node) []*graph.Node {
-						if got := s.winograd(Same(3), inputs[0].Shape().Dimensions, out); got != basis {
-							t.Errorf("lowering %d, trainable %v: in Winograd's basis: %t, want %t", l, trainable, got, basis)
-						}
-						return []*graph.Node{Conv2D(s, inputs[0], out, Same(3), ConvOptions{})}
-					}})
-				if err != nil {
-					t.Fatal(err)
+		for _, size := range []int{4, 7, 8} {
+			for _, trains := range []bool{false, true} {
+				w := NewWeights()
+				w.Add(&Tensor{Name: "bias", Kind: KindVector, Shape: []int{out}, Data: values(1, out).float32s()})
+				w.Add(&Tensor{Name: "weight", Kind: KindKernel, Shape: []int{3, 3, in, out}, Data: values(2, 3, 3, in, out).float32s()})
+				var trainable []string
+				if trains {
+					trainable = w.Names()
 				}
-				defer p.Close()
-				vector, err := p.Vector(w.Flatten(trainable))
-				if err != nil {
-					t.Fatal(err)
+				run := func(l Lowering, rows int, basis bool) []*tensors.Tensor {
+					p, err := NewProgram(b, ProgramOptions{NN: Options{Lowering: l}, Weights: w, Trainable: trainable,
+						Build: func(s *Scope, trained, inputs []*graph.Node) []*graph.Node {
+							if got := l.winograd(Same(3), inputs[0].Shape().Dimensions, out); got != basis {
+								t.Errorf("lowering %d, %d maps of %d pixels: in Winograd's basis: %t, want %t", l, rows, size, got, basis)
+							}
+							y := Conv2D(s, inputs[0], out, Same(3), ConvOptions{})
+							loss := graph.ReduceAllSum(graph.Mul(graph.Mul(y, y), inputs[1]))
+							outputs := append([]*graph.Node{y}, graph.Gradient(loss, append([]*graph.Node{inputs[0]}, trained...)...)...)
+							if trains {
+								layer := s.Tape()[0]
+								g := graph.Gradient(loss, layer.Output)[0]
+								outputs = append(outputs, layer.WeightGrad(l, g), layer.ExampleGrads(l, g, 2))
+							}
+							return outputs
+						}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer p.Close()
+					vector, err := p.Vector(w.Flatten(trainable))
+					if err != nil {
+						t.Fatal(err)
+					}
+					got, err := p.Run(vector, values(3, rows, size, size, in).tensor(), values(4, rows, size, size, out).tensor())
+					if err != nil {
+						t.Fatal(err)
+					}
+					return got
 				}
-				y, err := p.Run(vector, values(3, rows, size, size, in).tensor())
-				if err != nil {
-					t.Fatal(err)
+				many := rows
+				if size == 4 { // A tile each.
+					many = winogradTiles
 				}
-				return y[0]
+				want := run(Native, many, false)
+				for i, got := range run(Small, many, true) {
+					checkClose(t, fmt.Sprintf("%dx%d, trains %t: output %d in Winograd's basis", size, size, trains, i), got, hostOf(t, want[i]))
+				}
+				run(Small, 2, false) // Too few tiles.
 			}
-			want := hostOf(t, run(Native, nil, false))
-			checkClose(t, "in Winograd's basis", run(Small, nil, true), want)
-			checkClose(t, "of a model that trains", run(Small, []string{"bias"}, false), want)
 		}
 	})
 }
