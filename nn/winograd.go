@@ -19,20 +19,12 @@ type basis struct {
 	g          [][]float64 // G [side, 3].
 }
 
-var (
-	// F(2x2, 3x3), of the points 0, 1, -1.
-	tiles2 = basis{2, 4,
-		[][]float64{{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}},
-		[][]float64{{1, 0}, {1, 1}, {1, -1}, {0, -1}},
-		[][]float64{{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}},
-	}
-	// F(4x4, 3x3), of the points 0, 1, -1, 2, -2. Larger tiles lose digits.
-	tiles4 = basis{4, 6,
-		[][]float64{{4, 0, -5, 0, 1, 0}, {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0}, {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}},
-		[][]float64{{1, 0, 0, 0}, {1, 1, 1, 1}, {1, -1, 1, -1}, {1, 2, 4, 8}, {1, -2, 4, -8}, {0, 0, 0, 1}},
-		[][]float64{{1. / 4, 0, 0}, {-1. / 6, -1. / 6, -1. / 6}, {-1. / 6, 1. / 6, -1. / 6}, {1. / 24, 1. / 12, 1. / 6}, {1. / 24, -1. / 12, 1. / 6}, {0, 0, 1}},
-	}
-)
+// F(4x4, 3x3), of the points 0, 1, -1, 2, -2. Larger tiles lose digits.
+var tiles4 = basis{4, 6,
+	[][]float64{{4, 0, -5, 0, 1, 0}, {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0}, {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}},
+	[][]float64{{1, 0, 0, 0}, {1, 1, 1, 1}, {1, -1, 1, -1}, {1, 2, 4, 8}, {1, -2, 4, -8}, {0, 0, 0, 1}},
+	[][]float64{{1. / 4, 0, 0}, {-1. / 6, -1. / 6, -1. / 6}, {-1. / 6, 1. / 6, -1. / 6}, {1. / 24, 1. / 12, 1. / 6}, {1. / 24, -1. / 12, 1. / 6}, {0, 0, 1}},
+}
 
 // tiles returns the number of tiles that cover n pixels.
 func (t basis) tiles(n int) int { return (n + t.size - 1) / t.size }
@@ -88,18 +80,11 @@ func (t basis) outputGradient(g *Node) *Node {
 // input's, as a map of d [rows, height, width, channels].
 func (t basis) output(m *Node, d []int) *Node {
 	h, w, c := t.tiles(d[1]), t.tiles(d[2]), d[3]
-	back := transposed(t.a)
-	columns := span{1, 1, 1, t.side, t.side * d[0] * h * w * c}.along(m, back, 1)
-	columns = Reshape(columns, t.size, t.side, d[0]*h, 1, w, 1, c)
-	rows := make([]*Node, t.size)
-	for p := range rows {
-		pixels := make([]*Node, t.size)
-		for q := range pixels {
-			pixels[q] = Squeeze(weighted(back[p], func(i int) *Node { return Slice(columns, AxisElem(q), AxisElem(i)) }), 0, 1)
-		}
-		rows[p] = Concatenate(pixels, 3)
-	}
-	y := Reshape(Concatenate(rows, 1), d[0], h*t.size, w*t.size, c)
+	back, tiles := transposed(t.a), d[0]*h*w
+	m = span{1, 1, 1, t.side, t.side * tiles * c}.along(m, back, 1)
+	m = span{t.size, 1, 1, t.side, tiles * c}.along(Reshape(m, t.size, t.side, tiles, c), back, 1)
+	y := TransposeAllAxes(Reshape(m, t.size, t.size, d[0], h, w, c), 2, 3, 0, 4, 1, 5)
+	y = Reshape(y, d[0], h*t.size, w*t.size, c)
 	if d[1] != h*t.size || d[2] != w*t.size {
 		y = Slice(y, AxisRange(), AxisRange(0, d[1]), AxisRange(0, d[2]))
 	}
@@ -116,19 +101,13 @@ func (t basis) kernel(w *Node) *Node {
 }
 
 // kernelGradient returns Gᵀ p G of products p [side, side, dims...], laid out as
-// input's, as nine taps of [dims...], row by row.
-func (t basis) kernelGradient(p *Node) []*Node {
+// input's: [3, 3, dims...], row by row.
+func (t basis) kernelGradient(p *Node) *Node {
 	back, dims := transposed(t.g), p.Shape().Dimensions[2:]
-	columns := span{1, 1, 1, t.side, p.Shape().Size() / t.side}.along(p, back, 1)
-	columns = Reshape(columns, append([]int{3, t.side}, dims...)...)
-	taps := make([]*Node, 0, 9)
-	for i := range 3 {
-		for j := range 3 {
-			tap := weighted(back[i], func(k int) *Node { return Slice(columns, AxisElem(j), AxisElem(k)) })
-			taps = append(taps, Squeeze(tap, 0, 1))
-		}
-	}
-	return taps
+	size := p.Shape().Size() / (t.side * t.side)
+	p = span{1, 1, 1, t.side, t.side * size}.along(p, back, 1)
+	p = span{3, 1, 1, t.side, size}.along(p, back, 1)
+	return Reshape(p, append([]int{3, 3}, dims...)...)
 }
 
 // weighted returns Σ_k by_k·x(k), leaving out what is zero.

@@ -80,6 +80,13 @@ func TestLayerGrads(t *testing.T) {
 	}
 }
 
+// tiles2 is F(2x2, 3x3), of the points 0, 1, -1.
+var tiles2 = basis{2, 4,
+	[][]float64{{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}},
+	[][]float64{{1, 0}, {1, 1}, {1, -1}, {0, -1}},
+	[][]float64{{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}},
+}
+
 // TestBases compares each part of a convolution in Winograd's bases with plain
 // loops, over maps that tiles cover and maps that they do not.
 func TestBases(t *testing.T) {
