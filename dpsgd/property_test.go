@@ -334,7 +334,7 @@ func convolutions(t testing.TB) *problem {
 // for Winograd's basis.
 func TestLargeMaps(t *testing.T) {
 	b := backendtest.Open(t, "go")
-	p := &problem{height: 16, width: 18, channels: 2, draws: 2, seed: 5, clip: 1}
+	p := &problem{height: 16, width: 20, channels: 2, draws: 2, seed: 5, clip: 1}
 	p.forward = func(s *nn.Scope, x, _ *graph.Node) *graph.Node {
 		x = nn.SiLU(nn.Conv2D(s.In("first"), x, 3, nn.Same(3), nn.ConvOptions{}))
 		return nn.Conv2D(s.In("last"), x, 4, nn.Same(3), nn.ConvOptions{})
@@ -347,6 +347,45 @@ func TestLargeMaps(t *testing.T) {
 		got, _ := p.sum(t, e, 5, p.fetch)
 		if err := checkNear(fmt.Sprintf("sum by rule %q", rule), got, want, 1e-5, rounding/1e-5); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestWideMaps: convolutions that XLA computes in Winograd's basis forward and back, too. What one
+// example holds moves the sum by at most the clipping norm there as well.
+func TestWideMaps(t *testing.T) {
+	b := backendtest.Open(t, "go")
+	p := &problem{height: 16, width: 16, channels: 32, draws: 2, seed: 6, clip: 1, change: map[int]func([]float32){}}
+	p.forward = func(s *nn.Scope, x, _ *graph.Node) *graph.Node {
+		x = nn.SiLU(nn.Conv2D(s.In("first"), x, 32, nn.Same(3), nn.ConvOptions{}))
+		return nn.Conv2D(s.In("last"), x, 36, nn.Same(3), nn.ConvOptions{})
+	}
+	p.build(t)
+	oracle := p.engine(t, b, nn.Native, loop)
+	norms := p.norms(t, oracle, 3, p.fetch)
+	p.clip = median(norms)
+	want, _ := p.sum(t, p.engine(t, b, nn.Native, loop), 3, p.fetch)
+	for _, method := range []Method{BookKeeping, PerExampleLoop} {
+		for _, rule := range []Rule{"", Explicit, Ghost, PixelGram} {
+			if method == PerExampleLoop && rule != "" {
+				continue
+			}
+			p.change[1] = nil
+			e := p.engine(t, b, nn.Small, func(o *EngineOptions) { o.Method, o.rule = method, rule })
+			got, _ := p.sum(t, e, 3, p.fetch)
+			if err := checkNear(fmt.Sprintf("%s: sum by rule %q", method, rule), got, want, 1e-4, rounding/1e-4); err != nil {
+				t.Error(err)
+			}
+			for _, value := range []float64{math.NaN(), math.Inf(1), math.MaxFloat32, 1e20, 1e6, 0} {
+				p.change[1] = func(x []float32) {
+					for i := range x {
+						x[i] = float32(value)
+					}
+				}
+				if err := checkSensitivity(p, t, e, 3, 1); err != nil {
+					t.Errorf("%s by rule %q, all %g: %v", method, rule, value, err)
+				}
+			}
 		}
 	}
 }
