@@ -98,7 +98,9 @@ func (s *Scope) convolve(x, w, b *Node, c Conv) *Node {
 		return addBias(c.convolve(in[0], in[1]), in[2:])
 	}
 	d, kernel := x.Shape().Dimensions, w.Shape().Dimensions
-	if s.Lowering().winograd(c, d, kernel[3]) {
+	// A gradient written by hand keeps what it reads: not where the backward pass is to
+	// compute a block again, or to widen a weight again.
+	if !s.build.block && !s.build.wide && s.Lowering().winograd(c, d, kernel[3]) {
 		return tiles4.convolved(x, w, b, plain)
 	}
 	if !s.Lowering().windowed(x, c) {
