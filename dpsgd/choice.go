@@ -37,7 +37,7 @@ func (o *TuneOptions) key(backend compute.Backend, free bool) (string, error) {
 		Expected                 float64
 		Weights                  []tensor
 		Trainable, Inputs        []string
-	}{Format: 6, Backend: backend.Description(), Device: backend.DeviceDescription(0), Cores: runtime.NumCPU(),
+	}{Format: 7, Backend: backend.Description(), Device: backend.DeviceDescription(0), Cores: runtime.NumCPU(),
 		Workers: orInt(o.Engine.Workers, 1), Lowering: int(o.Engine.NN.Lowering), Method: o.Engine.Method, Free: free,
 		Compute: string(o.Engine.NN.Compute), Recompute: o.Engine.NN.Recompute, Mimalloc: devices.UsesMimalloc(), Base: string(o.Engine.Base.Precision),
 		Size: o.Engine.PhysicalBatchSize, Draws: orInt(o.Draws, 1), Expected: o.ExpectedBatchSize, Trainable: o.Engine.Trainable}

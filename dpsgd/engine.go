@@ -135,7 +135,7 @@ func NewEngine(backend compute.Backend, o EngineOptions) (*Engine, error) {
 		defer base.Close() // The program holds it.
 	}
 	program, err := nn.NewProgram(backend, nn.ProgramOptions{
-		NN: o.NN, Weights: o.Weights, Trainable: o.Trainable, Base: base, Compiled: devices.TrimMemory,
+		NN: o.NN, Weights: o.Weights, Trainable: o.Trainable, Base: base, ManyCalls: true, Compiled: devices.TrimMemory,
 		Build: func(s *nn.Scope, trainable, inputs []*graph.Node) []*graph.Node {
 			mask, inputs := inputs[0], inputs[1:]
 			var keep *graph.Node

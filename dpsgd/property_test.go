@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
@@ -355,7 +356,13 @@ func TestLargeMaps(t *testing.T) {
 // example holds moves the sum by at most the clipping norm there as well.
 func TestWideMaps(t *testing.T) {
 	b := backendtest.Open(t, "go")
-	p := &problem{height: 16, width: 16, channels: 32, draws: 2, seed: 6, clip: 1, change: map[int]func([]float32){}}
+	for _, size := range []int{16, 8} { // The second has so few tiles that only kernels that come in the basis are worth it.
+		t.Run(fmt.Sprintf("%dx%d", size, size), func(t *testing.T) { checkWideMaps(t, b, size) })
+	}
+}
+
+func checkWideMaps(t *testing.T, b compute.Backend, size int) {
+	p := &problem{height: size, width: size, channels: 32, draws: 2, seed: 6, clip: 1, change: map[int]func([]float32){}}
 	p.forward = func(s *nn.Scope, x, _ *graph.Node) *graph.Node {
 		x = nn.SiLU(nn.Conv2D(s.In("first"), x, 32, nn.Same(3), nn.ConvOptions{}))
 		return nn.Conv2D(s.In("last"), x, 36, nn.Same(3), nn.ConvOptions{})

@@ -179,7 +179,7 @@ func (g *Generator) images(ctx context.Context, n int, conditions conditions, se
 func denoiser(backend compute.Backend, m *checkpoint.Model, o Options) (*nn.Program, error) {
 	return nn.NewProgram(backend, nn.ProgramOptions{
 		NN:      nn.Options{Lowering: o.Lowering, Adapter: o.Adapter},
-		Weights: pipeline.Component(m.Weights, "unet", "class_embedder"),
+		Weights: pipeline.Component(m.Weights, "unet", "class_embedder"), ManyCalls: true,
 		Build: func(s *nn.Scope, _, in []*graph.Node) []*graph.Node {
 			x, t, class, null := in[0], in[1], in[2], in[3]
 			if o.GuidanceScale == 1 {

@@ -21,8 +21,9 @@ type Base struct {
 	device   []*tensors.Tensor
 	released bool
 
-	mu    sync.Mutex
-	users int
+	mu      sync.Mutex
+	users   int
+	kernels []*tensors.Tensor // Some of the weights, in Winograd's basis, once a program asked.
 }
 
 // BaseOptions of NewBase.
@@ -138,7 +139,10 @@ func (b *Base) Close() {
 		}
 		_ = onDevice.FinalizeAll()
 	}
-	b.device = nil
+	for _, u := range b.kernels {
+		_ = u.FinalizeAll()
+	}
+	b.device, b.kernels = nil, nil
 }
 
 // download returns the values of a tensor as float32.

@@ -68,7 +68,7 @@ func Conv2D(s *Scope, x *Node, out int, c Conv, o ConvOptions) *Node {
 		l.Output = linear(x, Reshape(w, in, out), b)
 	} else {
 		l.Input = func() *Node { return s.build.windows(x, c) }
-		l.Output = s.convolve(x, w, b, c)
+		l.Output = s.convolve(x, w, s.build.opts.kernels[wName], b, c)
 		l.Conv, l.Pixels = &c, x
 	}
 	s.record(l)
@@ -91,17 +91,30 @@ func (c Conv) convolve(x, w *Node) *Node {
 	return Convolve(x, w).Strides(c.stride()).PaddingPerDim([][2]int{c.Pad, c.Pad}).Done()
 }
 
+// weightGrad is the gradient of convolve by w, of a shape, from that by its result, as the
+// backend computes it.
+func (c Conv) weightGrad(x, g *Node, shape []int) *Node {
+	w := Zeros(g.Graph(), shapes.Make(g.DType(), shape...))
+	y := c.convolve(x, w) // Its value is not used.
+	return Gradient(ReduceAllSum(Mul(y, StopGradient(Reshape(g, y.Shape().Dimensions...)))), w)[0]
+}
+
 // convolve returns the convolution of x with w [kernel, kernel, in, out], plus b
-// [out] unless it is nil.
-func (s *Scope) convolve(x, w, b *Node, c Conv) *Node {
+// [out] unless it is nil. u is w in Winograd's basis, if it is given in it.
+func (s *Scope) convolve(x, w, u, b *Node, c Conv) *Node {
 	plain := func(in []*Node) *Node {
 		return addBias(c.convolve(in[0], in[1]), in[2:])
 	}
 	d, kernel := x.Shape().Dimensions, w.Shape().Dimensions
 	// A gradient written by hand keeps what it reads: not where the backward pass is to
 	// compute a block again, or to widen a weight again.
-	if !s.build.block && !s.build.wide && s.Lowering().winograd(c, d, kernel[3]) {
-		return tiles4.convolved(x, w, b, plain)
+	if !s.build.block && !s.build.wide && s.Lowering().winograd(c, d, kernel[3], u != nil) {
+		return tiles4.convolved(x, w, u, b, plain, func(g *Node) *Node {
+			if s.Lowering().windowed(x, c) {
+				return s.windowsGrad(x, g, c, kernel)
+			}
+			return c.weightGrad(x, g, kernel)
+		})
 	}
 	if !s.Lowering().windowed(x, c) {
 		return plain(present(x, w, b))
@@ -111,13 +124,17 @@ func (s *Scope) convolve(x, w, b *Node, c Conv) *Node {
 		return product(s.build.windows(x, c), Reshape(w, -1, out), b)
 	}
 	return byHand(present(x, w, b), plain, fast, func(g *Node) []*Node {
-		l := s.Lowering()
-		flat := Reshape(g, -1, out)
 		back := s.build.windowsBack(g, c, d[1], d[2])
 		swapped := Reshape(TransposeAllAxes(w, 0, 1, 3, 2), -1, in)
-		dw := l.TransposeDot(Reshape(s.build.windows(x, c), flat.Shape().Dimensions[0], -1), flat)
-		return []*Node{product(back, swapped, nil), Reshape(dw, kernel...), sumRows(flat)}
+		return []*Node{product(back, swapped, nil), s.windowsGrad(x, g, c, kernel), sumRows(Reshape(g, -1, out))}
 	})
+}
+
+// windowsGrad is Conv.weightGrad as a product of windows.
+func (s *Scope) windowsGrad(x, g *Node, c Conv, shape []int) *Node {
+	flat := Reshape(g, -1, shape[3])
+	dw := s.Lowering().TransposeDot(Reshape(s.build.windows(x, c), flat.Shape().Dimensions[0], -1), flat)
+	return Reshape(dw, shape...)
 }
 
 // ExampleGrads returns the gradient by the weight of a Linear layer of each
@@ -142,10 +159,7 @@ func (l *Layer) WeightGrad(lowering Lowering, g *Node) *Node {
 	}
 	// Not in Winograd's basis: ghost norms say how large an example's part of this sum is, and its
 	// rounding errors are larger than theirs.
-	kernel := Zeros(g.Graph(), shapes.Make(g.DType(), l.WeightShape...))
-	y := l.Conv.convolve(l.Pixels, kernel) // Its value is not used.
-	dw := Gradient(ReduceAllSum(Mul(y, StopGradient(Reshape(g, y.Shape().Dimensions...)))), kernel)[0]
-	return Reshape(dw, -1, out)
+	return Reshape(l.Conv.weightGrad(l.Pixels, g, l.WeightShape), -1, out)
 }
 
 // Upsample2 doubles height and width by repeating pixels.

@@ -3,6 +3,7 @@ package nn
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/gomlx/compute"
@@ -18,8 +19,10 @@ type Program struct {
 	backend compute.Backend
 	exec    *graph.Exec
 	base    *Base
-	shapes  [][]int // Of the trainable parameters.
-	size    int     // Length of the trainable vector.
+	shapes  [][]int           // Of the trainable parameters.
+	size    int               // Length of the trainable vector.
+	kernels kernels           // Of the vector, that Vector brings into Winograd's basis.
+	given   []*tensors.Tensor // The base's, in the basis.
 	once    sync.Once
 
 	compiled func()
@@ -39,6 +42,11 @@ type ProgramOptions struct {
 	// Base, if not nil, are the constants, made by NewBase from the same weights
 	// and names: programs may share them. Nil uploads them for this program.
 	Base *Base
+
+	// ManyCalls says that a vector and the base serve many calls: kernels of convolutions are
+	// then brought into Winograd's basis once for all of them, where the lowering has it, and
+	// kept beside the weights, in four times their memory.
+	ManyCalls bool
 
 	// Compiled, if not nil, is called once, after the first compilation and before
 	// anything runs: compiling leaves memory behind.
@@ -71,6 +79,11 @@ func NewProgram(backend compute.Backend, o ProgramOptions) (*Program, error) {
 		p.base.hold()
 	}
 	trains, frozen := len(o.Trainable), p.base.weights
+	inBasis, err := p.giveKernels(o)
+	if err != nil {
+		p.Close()
+		return nil, err
+	}
 	options := o.NN
 	options.half = p.base.half()
 	if len(o.Trainable) > 0 {
@@ -84,7 +97,11 @@ func NewProgram(backend compute.Backend, o ProgramOptions) (*Program, error) {
 		for i, t := range frozen {
 			nodes[t.Name] = args[trains+i]
 		}
-		options := options
+		options, rest := options, args[trains+len(frozen):]
+		options.kernels = map[string]*graph.Node{}
+		for i, name := range inBasis {
+			options.kernels[name] = rest[i]
+		}
 		options.Param = func(_ *graph.Graph, spec Spec) *graph.Node {
 			node, ok := nodes[spec.Name]
 			if !ok {
@@ -92,10 +109,10 @@ func NewProgram(backend compute.Backend, o ProgramOptions) (*Program, error) {
 			}
 			return p.base.node(node)
 		}
-		return o.Build(NewScope(args[0].Graph(), options), args[:trains], args[trains+len(frozen):])
+		return o.Build(NewScope(args[0].Graph(), options), args[:trains], rest[len(inBasis):])
 	})
 	if err != nil {
-		p.base.Close()
+		p.Close()
 		return nil, err
 	}
 	p.exec = exec
@@ -104,7 +121,8 @@ func NewProgram(backend compute.Backend, o ProgramOptions) (*Program, error) {
 
 // Vector is a trainable vector on the device, a tensor for each parameter.
 type Vector struct {
-	parts []*tensors.Tensor
+	parts   []*tensors.Tensor
+	kernels []*tensors.Tensor // Those that are kept in Winograd's basis, in it.
 }
 
 // Tensors returns the parameters, in order. They stay the vector's.
@@ -113,10 +131,10 @@ func (v *Vector) Tensors() []*tensors.Tensor { return v.parts }
 // FinalizeAll frees the device's memory.
 func (v *Vector) FinalizeAll() error {
 	var errs []error
-	for _, t := range v.parts {
+	for _, t := range slices.Concat(v.parts, v.kernels) {
 		errs = append(errs, t.FinalizeAll())
 	}
-	v.parts = nil
+	v.parts, v.kernels = nil, nil
 	return errors.Join(errs...)
 }
 
@@ -136,6 +154,11 @@ func (p *Program) Vector(values []float32) (*Vector, error) {
 		}
 		v.parts, values = append(v.parts, t), values[n:]
 	}
+	var err error
+	if v.kernels, err = p.kernels.of(v.parts); err != nil {
+		_ = v.FinalizeAll()
+		return nil, err
+	}
 	return v, nil
 }
 
@@ -147,8 +170,11 @@ func (p *Program) Run(vector *Vector, inputs ...*tensors.Tensor) ([]*tensors.Ten
 	if len(vector.parts) != len(p.shapes) {
 		return nil, fmt.Errorf("trainable vector has %d parameters, want %d", len(vector.parts), len(p.shapes))
 	}
-	args := make([]any, 0, len(vector.parts)+len(p.base.device)+len(inputs))
-	for _, list := range [][]*tensors.Tensor{vector.parts, p.base.device, inputs} {
+	if len(vector.kernels) != len(p.kernels.which) {
+		return nil, errors.New("trainable vector was made by another program")
+	}
+	var args []any
+	for _, list := range [][]*tensors.Tensor{vector.parts, p.base.device, vector.kernels, p.given, inputs} {
 		for _, t := range list {
 			args = append(args, t)
 		}
@@ -171,7 +197,10 @@ func (p *Program) Run(vector *Vector, inputs ...*tensors.Tensor) ([]*tensors.Ten
 // has them, too.
 func (p *Program) Close() {
 	p.once.Do(func() {
-		p.exec.Finalize()
+		if p.exec != nil {
+			p.exec.Finalize()
+		}
+		p.kernels.close()
 		p.base.Close()
 	})
 }

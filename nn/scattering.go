@@ -84,7 +84,7 @@ func (s *Scope) each(x *Node, kernel [][]float32, c Conv) *Node {
 	}
 	w := Reshape(Const(x.Graph(), flat), c.Kernel, c.Kernel, 1, len(kernel))
 	alone := Reshape(TransposeAllAxes(x, 0, 3, 1, 2), d[0]*d[3], d[1], d[2], 1)
-	y := s.convolve(alone, w, nil, c)
+	y := s.convolve(alone, w, nil, nil, c)
 	h, wd := y.Shape().Dimensions[1], y.Shape().Dimensions[2]
 	y = TransposeAllAxes(Reshape(y, d[0], d[3], h, wd, len(kernel)), 0, 2, 3, 1, 4)
 	return Reshape(y, d[0], h, wd, d[3]*len(kernel))

@@ -60,7 +60,8 @@ type Options struct {
 	// trainable addition to its output.
 	Adapter Adapter
 
-	half map[string]bool // Frozen weights that a Base keeps in half precision.
+	half    map[string]bool  // Frozen weights that a Base keeps in half precision.
+	kernels map[string]*Node // Weights in Winograd's basis, where a Program gives them in it.
 }
 
 // Adapter adds a trainable branch beside a frozen layer (LoRA, LoDA).

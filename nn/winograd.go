@@ -84,11 +84,56 @@ func (t basis) output(m *Node, d []int) *Node {
 	m = span{1, 1, 1, t.side, t.side * tiles * c}.along(m, back, 1)
 	m = span{t.size, 1, 1, t.side, tiles * c}.along(Reshape(m, t.size, t.side, tiles, c), back, 1)
 	y := TransposeAllAxes(Reshape(m, t.size, t.size, d[0], h, w, c), 2, 3, 0, 4, 1, 5)
-	y = Reshape(y, d[0], h*t.size, w*t.size, c)
-	if d[1] != h*t.size || d[2] != w*t.size {
-		y = Slice(y, AxisRange(), AxisRange(0, d[1]), AxisRange(0, d[2]))
+	return crop(Reshape(y, d[0], h*t.size, w*t.size, c), d)
+}
+
+// inputGradient is input transposed: B v Bᵀ of the tiles v, laid out as input's, each
+// added to the pixels that input takes it from, in a map of d [rows, height, width, channels].
+func (t basis) inputGradient(v *Node, d []int) *Node {
+	h, w, c := t.tiles(d[1]), t.tiles(d[2]), d[3]
+	v = t.overlap(Reshape(v, 1, t.side, t.side*d[0]*h, w, c))
+	v = t.overlap(Reshape(v, t.size, t.side, d[0], h, w*c))
+	y := TransposeAllAxes(Reshape(v, t.size, t.size, d[0], h, w, c), 2, 3, 0, 4, 1, 5)
+	return crop(Reshape(y, d[0], h*t.size, w*t.size, c), d)
+}
+
+// overlap returns, for each of the size pixels of each tile of v [lead, side, outer, tiles,
+// inner], the sum of what B makes of the tile and of its two neighbours, which share
+// a pixel with it at either end: [size, lead, outer, tiles, inner].
+func (t basis) overlap(v *Node) *Node {
+	d, back := v.Shape().Dimensions, transposed(t.b)
+	part := func(place int) *Node {
+		return weighted(back[place], func(k int) *Node { return Slice(v, AxisRange(), AxisElem(k)) })
 	}
-	return y
+	// from returns x of the tile before, or after, where there is one.
+	from := func(x *Node, before int) *Node {
+		keep, pad := AxisRange(0, d[3]-1), PadAxis{Start: 1}
+		if before < 0 {
+			keep, pad = AxisRange(1), PadAxis{End: 1}
+		}
+		x = Slice(x, AxisRange(), AxisRange(), AxisRange(), keep)
+		return Pad(x, ScalarZero(x.Graph(), x.DType()), PadAxis{}, PadAxis{}, PadAxis{}, pad, PadAxis{})
+	}
+	rows := make([]*Node, t.size)
+	for i := range rows {
+		y := part(i + 1)
+		if i == 0 && d[3] > 1 {
+			y = Add(y, from(part(t.side-1), 1))
+		}
+		if i == t.size-1 && d[3] > 1 {
+			y = Add(y, from(part(0), -1))
+		}
+		rows[i] = Reshape(y, 1, d[0], d[2], d[3], d[4])
+	}
+	return Concatenate(rows, 0)
+}
+
+// crop returns the first d[1] rows and d[2] columns of maps.
+func crop(y *Node, d []int) *Node {
+	if y.Shape().Dimensions[1] == d[1] && y.Shape().Dimensions[2] == d[2] {
+		return y
+	}
+	return Slice(y, AxisRange(), AxisRange(0, d[1]), AxisRange(0, d[2]))
 }
 
 // kernel returns G w Gᵀ of w [3, 3, in, out], laid out as input's:

@@ -8,8 +8,8 @@ const (
 	// winogradChannels is the least number of channels, in and out, of a convolution
 	// in Winograd's basis: below, the changes of basis cost more than the products
 	// they save. winogradTiles is the least number of tiles: with fewer, the kernel's
-	// is most of the work.
-	winogradChannels, winogradTiles = 32, 32
+	// is most of the work, unless it comes in the basis (see ProgramOptions.ManyCalls).
+	winogradChannels, winogradTiles, winogradTilesOfGiven = 32, 32, 8
 	// winogradMap is the smallest map, in pixels, whose kernel gradients are formed
 	// example by example in this basis.
 	winogradMap = 256
@@ -22,13 +22,17 @@ func (l Lowering) suits(c Conv) bool {
 }
 
 // winograd reports whether the convolution of a map of d [rows, height, width, in]
-// to out channels is computed in Winograd's basis.
-func (l Lowering) winograd(c Conv, d []int, out int) bool {
+// to out channels is computed in Winograd's basis; given says that its kernel comes in it.
+func (l Lowering) winograd(c Conv, d []int, out int, given bool) bool {
 	if !l.suits(c) || min(d[3], out) < winogradChannels {
 		return false
 	}
+	least := winogradTiles
+	if given {
+		least = winogradTilesOfGiven
+	}
 	h, w := tiles4.tiles(d[1]), tiles4.tiles(d[2])
-	return d[0]*h*w >= winogradTiles && 9*d[1]*d[2] >= 2*tiles4.side*tiles4.side*h*w
+	return d[0]*h*w >= least && 9*d[1]*d[2] >= 2*tiles4.side*tiles4.side*h*w
 }
 
 // stored returns x, which XLA then computes once and keeps. It would fuse what gives x, an
@@ -40,38 +44,54 @@ func stored(x *Node) *Node {
 	return OptimizationBarriers(x, ScalarZero(x.Graph(), x.DType()))[0]
 }
 
-// convolve returns the convolution of x [rows, height, width, in] with w
-// [3, 3, in, out], stride 1, padding 1.
-func (t basis) convolve(x, w *Node) *Node {
-	return t.product(t.input(stored(x)), w, x.Shape().Dimensions)
+// convolve returns the convolution, stride 1 and padding 1, of a map x of d [rows, height,
+// width, in] with a kernel, from v, which is input(x), and the kernel in the basis, u.
+func (t basis) convolve(v, u *Node, d []int) *Node {
+	m := DotGeneral(v, []int{3}, []int{0, 1}, u, []int{2}, []int{0, 1})
+	return stored(t.output(m, []int{d[0], d[1], d[2], u.Shape().Dimensions[3]}))
 }
 
-// product is convolve of an x of the dimensions d whose input is v.
-func (t basis) product(v, w *Node, d []int) *Node {
-	m := DotGeneral(v, []int{3}, []int{0, 1}, t.kernel(w), []int{2}, []int{0, 1})
-	return stored(t.output(m, []int{d[0], d[1], d[2], w.Shape().Dimensions[3]}))
+// weightGrad returns the gradient by the kernel of convolve, [3, 3, in, out], from v and
+// from z, which is outputGradient(g) for the gradient g by the result.
+func (t basis) weightGrad(v, z *Node) *Node {
+	return t.kernelGradient(DotGeneral(v, []int{2}, []int{0, 1}, z, []int{2}, []int{0, 1}))
 }
 
-// weightGrad returns the gradient by w of convolve, [3, 3, in, out], from v, the input of x,
-// and the gradient g by the result.
-func (t basis) weightGrad(v, g *Node) *Node {
-	p := DotGeneral(v, []int{2}, []int{0, 1}, t.outputGradient(g), []int{2}, []int{0, 1})
-	return t.kernelGradient(p)
+// pixelGrad returns the gradient by x of convolve, of d, from that z and from u. It is each step
+// transposed, not the convolution with the turned kernel, so that z and u serve for both gradients
+// and forward.
+func (t basis) pixelGrad(z, u *Node, d []int) *Node {
+	m := DotGeneral(z, []int{3}, []int{0, 1}, u, []int{3}, []int{0, 1})
+	return stored(t.inputGradient(m, d))
 }
 
-// convolved returns convolve of x and w, and b [out] added unless it is nil, with its
-// gradient in the same basis. The gradient by x is the convolution of g with the
-// kernel turned by half a turn, its channels exchanged.
-func (t basis) convolved(x, w, b *Node, plain func(in []*Node) *Node) *Node {
+// convolved returns the convolution of x with w, and b [out] added unless it is nil, with its
+// gradient in the same basis. u is the kernel in the basis, made here where it is nil.
+//
+//   - direct returns the gradient by w from that by the result, for a map of few tiles: to
+//     bring what they give out of the basis would be most of the work.
+func (t basis) convolved(x, w, u, b *Node, plain func(in []*Node) *Node, direct func(g *Node) *Node) *Node {
+	d := x.Shape().Dimensions
+	few := d[0]*t.tiles(d[1])*t.tiles(d[2]) < winogradTiles
 	var v *Node
 	fast := func() *Node {
 		v = t.input(stored(x))
-		return addBias(t.product(v, w, x.Shape().Dimensions), present(b))
+		if u != nil {
+			return addBias(t.convolve(v, u, d), present(b))
+		}
+		return addBias(t.convolve(v, t.kernel(w), d), present(b))
 	}
 	return byHand(present(x, w, b), plain, fast, func(g *Node) []*Node {
-		g = stored(g)
-		turned := TransposeAllAxes(Reverse(w, 0, 1), 0, 1, 3, 2)
-		return []*Node{t.convolve(g, turned), t.weightGrad(v, g), sumRows(Reshape(g, -1, g.Shape().Dimensions[3]))}
+		z, kernel := t.outputGradient(stored(g)), u
+		if kernel == nil {
+			// Made again: what is kept from the forward pass is four times the weights.
+			kernel = t.kernel(OptimizationBarriers(w, g)[0])
+		}
+		dw := direct
+		if !few {
+			dw = func(*Node) *Node { return t.weightGrad(v, z) }
+		}
+		return []*Node{t.pixelGrad(z, kernel, d), dw(g), sumRows(Reshape(g, -1, g.Shape().Dimensions[3]))}
 	})
 }
 

@@ -99,7 +99,9 @@ func TestBases(t *testing.T) {
 				h, w := size[0], size[1]
 				x, g, kernel := values(1, examples*draws, h, w, in), values(2, examples*draws, h, w, out), values(3, 3, 3, in, out)
 				e, err := graph.NewExec(b, func(x, g, w *graph.Node) []*graph.Node {
-					return []*graph.Node{base.convolve(x, w), base.exampleGrads(x, g, examples)}
+					d, z := x.Shape().Dimensions, base.outputGradient(g)
+					v, u := base.input(x), base.kernel(w)
+					return []*graph.Node{base.convolve(v, u, d), base.exampleGrads(x, g, examples), base.weightGrad(v, z), base.pixelGrad(z, u, d)}
 				})
 				if err != nil {
 					t.Fatal(err)
@@ -144,10 +146,14 @@ func TestWideConvolutions(t *testing.T) {
 				if trains {
 					trainable = w.Names()
 				}
-				run := func(l Lowering, rows int, basis bool) []*tensors.Tensor {
-					p, err := NewProgram(b, ProgramOptions{NN: Options{Lowering: l}, Weights: w, Trainable: trainable,
+				run := func(l Lowering, rows int, basis, many bool) []*tensors.Tensor {
+					p, err := NewProgram(b, ProgramOptions{NN: Options{Lowering: l}, Weights: w, Trainable: trainable, ManyCalls: many,
 						Build: func(s *Scope, trained, inputs []*graph.Node) []*graph.Node {
-							if got := l.winograd(Same(3), inputs[0].Shape().Dimensions, out); got != basis {
+							u := s.build.opts.kernels["weight"]
+							if many != (u != nil) {
+								t.Errorf("kernel comes in Winograd's basis: %t, want %t", u != nil, many)
+							}
+							if got := l.winograd(Same(3), inputs[0].Shape().Dimensions, out, u != nil); got != basis {
 								t.Errorf("lowering %d, %d maps of %d pixels: in Winograd's basis: %t, want %t", l, rows, size, got, basis)
 							}
 							y := Conv2D(s, inputs[0], out, Same(3), ConvOptions{})
@@ -178,11 +184,16 @@ func TestWideConvolutions(t *testing.T) {
 				if size == 4 { // A tile each.
 					many = winogradTiles
 				}
-				want := run(Native, many, false)
-				for i, got := range run(Small, many, true) {
-					checkClose(t, fmt.Sprintf("%dx%d, trains %t: output %d in Winograd's basis", size, size, trains, i), got, hostOf(t, want[i]))
+				check := func(rows int, manyCalls bool) {
+					want := run(Native, rows, false, false)
+					for i, got := range run(Small, rows, true, manyCalls) {
+						checkClose(t, fmt.Sprintf("%dx%d, trains %t, many calls %t: output %d in Winograd's basis", size, size, trains, manyCalls, i), got, hostOf(t, want[i]))
+					}
 				}
-				run(Small, 2, false) // Too few tiles.
+				check(many, false)
+				check(many, true)
+				check(winogradTilesOfGiven, true)
+				run(Small, 2, false, false) // Too few tiles.
 			}
 		}
 	})

@@ -49,7 +49,7 @@ func NewTrainer(backend compute.Backend, o TrainerOptions) (*Trainer, error) {
 		o.Workers = 1
 	}
 	program, err := nn.NewProgram(backend, nn.ProgramOptions{
-		NN: o.NN, Weights: o.Weights, Trainable: o.Trainable,
+		NN: o.NN, Weights: o.Weights, Trainable: o.Trainable, ManyCalls: true,
 		Build: func(s *nn.Scope, trainable, inputs []*graph.Node) []*graph.Node {
 			loss := graph.ReduceAllSum(o.Loss(s, inputs))
 			gradients := graph.Gradient(loss, trainable...)
