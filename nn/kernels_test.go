@@ -83,3 +83,52 @@ func TestKernelsServeManyCalls(t *testing.T) {
 		}
 	})
 }
+
+// TestKernelsThatAreNotGiven: four times their memory is not spent where memory is asked for,
+// where the backend does not compute in the basis, or on large models.
+func TestKernelsThatAreNotGiven(t *testing.T) {
+	b := backendtest.Open(t, "go")
+	for _, c := range []struct {
+		name     string
+		channels int
+		options  Options
+		base     BaseOptions
+		once     bool
+		want     int
+	}{
+		{"given", 32, Options{Lowering: Small}, BaseOptions{}, false, 2},
+		{"few calls", 32, Options{Lowering: Small}, BaseOptions{}, true, 0},
+		{"another lowering", 32, Options{Lowering: Patches}, BaseOptions{}, false, 0},
+		{"narrow", 31, Options{Lowering: Small}, BaseOptions{}, false, 0},
+		{"recomputation", 32, Options{Lowering: Small, Recompute: true}, BaseOptions{}, false, 0},
+		{"half precision", 32, Options{Lowering: Small}, BaseOptions{Precision: BFloat16}, false, 0},
+		{"a large model", 1400, Options{Lowering: Small}, BaseOptions{}, false, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := NewWeights()
+			for _, name := range []string{"frozen.weight", "trained.weight"} {
+				out := c.channels
+				if name == "trained.weight" {
+					out = 32
+				}
+				shape := []int{3, 3, c.channels, out}
+				w.Add(&Tensor{Name: name, Kind: KindKernel, Shape: shape, Data: make([]float32, (Spec{Shape: shape}).Size())})
+			}
+			trainable := []string{"trained.weight"}
+			base, err := NewBase(b, w, trainable, c.base)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer base.Close()
+			p, err := NewProgram(b, ProgramOptions{NN: c.options, Weights: w, Trainable: trainable, Base: base, ManyCalls: !c.once,
+				Build: func(*Scope, []*graph.Node, []*graph.Node) []*graph.Node { return nil }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			if got := len(p.given) + len(p.kernels.which); got != c.want {
+				t.Errorf("%d kernels are given in Winograd's basis, want %d", got, c.want)
+			}
+		})
+	}
+}

@@ -122,7 +122,7 @@ func NewProgram(backend compute.Backend, o ProgramOptions) (*Program, error) {
 // Vector is a trainable vector on the device, a tensor for each parameter.
 type Vector struct {
 	parts   []*tensors.Tensor
-	kernels []*tensors.Tensor // Those that are kept in Winograd's basis, in it.
+	kernels []*tensors.Tensor // Those that calls get in Winograd's basis, in it.
 }
 
 // Tensors returns the parameters, in order. They stay the vector's.
