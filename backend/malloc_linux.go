@@ -38,7 +38,10 @@ package backend
 // }
 import "C"
 
-import "os"
+import (
+	"os"
+	"runtime/debug"
+)
 
 // ReturnMemory has large blocks of memory go back to the machine when they are
 // freed: the opposite of what a backend begins with, for models that fill the
@@ -49,9 +52,13 @@ func ReturnMemory() {
 	}
 }
 
-// TrimMemory gives back what is free, once. Compiling a model takes gigabytes that
-// its calls would otherwise find in pieces, and hold until the process ends.
-func TrimMemory() { C.trim_memory() }
+// TrimMemory gives back what is free, once, of Go's heap and of the C library's.
+// Compiling a model takes gigabytes that its calls would otherwise find in pieces,
+// and hold until the process ends.
+func TrimMemory() {
+	debug.FreeOSMemory()
+	C.trim_memory()
+}
 
 // keepMemory has glibc keep freed memory for the next call. XLA allocates the
 // activations of each call anew, hundreds of megabytes; glibc would map them and

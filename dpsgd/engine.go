@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -135,7 +136,7 @@ func NewEngine(backend compute.Backend, o EngineOptions) (*Engine, error) {
 		defer base.Close() // The program holds it.
 	}
 	program, err := nn.NewProgram(backend, nn.ProgramOptions{
-		NN: o.NN, Weights: o.Weights, Trainable: o.Trainable, Base: base, ManyCalls: true, Compiled: devices.TrimMemory,
+		NN: o.NN, Weights: o.Weights, Trainable: o.Trainable, Base: base, ManyCalls: true, Trim: devices.TrimMemory,
 		Build: func(s *nn.Scope, trainable, inputs []*graph.Node) []*graph.Node {
 			mask, inputs := inputs[0], inputs[1:]
 			var keep *graph.Node
@@ -245,9 +246,12 @@ func (e *Engine) rounds(vector *nn.Vector, n int, positions func(size int) []int
 // trainable vector. n may be zero: the sum of no examples is zero, and is
 // released with noise as any other.
 func (e *Engine) Sum(ctx context.Context, trainable []float32, n int, fetch Fetch) (*Sum, Stats, error) {
-	if e.size >= largeVector {
+	switch {
+	case e.size >= largeVector:
 		debug.FreeOSMemory() // What the last step left is gigabytes.
 		defer e.spare.drop()
+	case e.size >= collectedVector:
+		runtime.GC() // Hundreds of megabytes, which this step then takes again.
 	}
 	sum := newSum(e.size, e.clip)
 	sum.wrong, sum.first, sum.examples = e.wrong, e.first, n

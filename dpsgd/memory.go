@@ -93,6 +93,11 @@ func (m *memory) roomFor(size int, free, resident uint64) bool {
 // step count in memory.
 const largeVector = 1 << 24
 
+// collectedVector is the number of trainable parameters from which a step begins with a
+// garbage collection, some hundredths of a second: the sum of the step before is 8 MiB or
+// more, and its likes would pile up until the heap has grown by half.
+const collectedVector = 1 << 20
+
 // workers returns how many calls at the same time keep a margin of memory, of
 // those that are asked for: of a large model a call at its smallest takes gigabytes,
 // and no trial can tell before it is too late. It counts what Footprint does.

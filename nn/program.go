@@ -25,8 +25,8 @@ type Program struct {
 	given   []*tensors.Tensor // The base's, in the basis.
 	once    sync.Once
 
-	compiled func()
-	first    sync.Once
+	trim  func()
+	first sync.Once
 }
 
 // ProgramOptions of NewProgram. Param and Trainable of the nn options are
@@ -48,9 +48,10 @@ type ProgramOptions struct {
 	// kept beside the weights, in four times their memory.
 	ManyCalls bool
 
-	// Compiled, if not nil, is called once, after the first compilation and before
-	// anything runs: compiling leaves memory behind.
-	Compiled func()
+	// Trim, if not nil, is called when a graph is built and before it is compiled, and once
+	// after the first compilation and before anything runs: both leave memory behind, which
+	// the next would come on top of.
+	Trim func()
 
 	// Build adds the model to the graph. trainable holds the nodes of the
 	// trainable parameters, in order.
@@ -59,7 +60,7 @@ type ProgramOptions struct {
 
 // NewProgram prepares a program; compilation happens at the first Run.
 func NewProgram(backend compute.Backend, o ProgramOptions) (*Program, error) {
-	p := &Program{backend: backend, base: o.Base, compiled: o.Compiled}
+	p := &Program{backend: backend, base: o.Base, trim: o.Trim}
 	inVector := map[string]bool{}
 	for _, name := range o.Trainable {
 		t := o.Weights.Get(name)
@@ -109,7 +110,11 @@ func NewProgram(backend compute.Backend, o ProgramOptions) (*Program, error) {
 			}
 			return p.base.node(node)
 		}
-		return o.Build(NewScope(args[0].Graph(), options), args[:trains], rest[len(inBasis):])
+		outputs := o.Build(NewScope(args[0].Graph(), options), args[:trains], rest[len(inBasis):])
+		if o.Trim != nil {
+			o.Trim()
+		}
+		return outputs
 	})
 	if err != nil {
 		p.Close()
@@ -179,14 +184,14 @@ func (p *Program) Run(vector *Vector, inputs ...*tensors.Tensor) ([]*tensors.Ten
 			args = append(args, t)
 		}
 	}
-	if p.compiled != nil {
+	if p.trim != nil {
 		p.first.Do(func() {
 			sizes := make([]shapes.Shape, len(args))
 			for i, a := range args {
 				sizes[i] = a.(*tensors.Tensor).Shape()
 			}
 			if _, err := p.exec.Compile(sizes...); err == nil { // If not, the call says why.
-				p.compiled()
+				p.trim()
 			}
 		})
 	}

@@ -78,6 +78,36 @@ func TestProgramConcurrent(t *testing.T) {
 	})
 }
 
+// TestProgramTrims: memory is given back between building and compiling a graph, and once
+// between the first compilation and the first call.
+func TestProgramTrims(t *testing.T) {
+	b := backendtest.Open(t, "go")
+	var events []string
+	p, err := NewProgram(b, ProgramOptions{
+		Weights: InitWeights(nil, rand.New(rand.NewPCG(1, 2))),
+		Trim:    func() { events = append(events, "trim") },
+		Build: func(s *Scope, trainable, in []*graph.Node) []*graph.Node {
+			events = append(events, "build")
+			return []*graph.Node{graph.Square(in[0])}
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for i, c := range []struct {
+		rows int
+		want []string
+	}{{1, []string{"build", "trim", "trim"}}, {1, nil}, {2, []string{"build", "trim"}}, {1, nil}} {
+		events = nil
+		if _, err := p.Run(nil, values(1, c.rows, 3).tensor()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(events, c.want) {
+			t.Errorf("call %d, of %d rows: %v, want %v", i, c.rows, events, c.want)
+		}
+	}
+}
+
 // TestGradientTwice: hand-written gradients serve several Gradient calls on one
 // graph, of functions that share some layers.
 func TestGradientTwice(t *testing.T) {
