@@ -54,7 +54,8 @@ func ReturnMemory() {
 
 // TrimMemory gives back what is free, once, of Go's heap and of the C library's.
 // Compiling a model takes gigabytes that its calls would otherwise find in pieces,
-// and hold until the process ends.
+// and hold until the process ends. Of what was freed on other threads than the caller's
+// mimalloc may keep some: lock the thread before what frees.
 func TrimMemory() {
 	debug.FreeOSMemory()
 	C.trim_memory()

@@ -65,6 +65,7 @@ type Engine struct {
 	wrong    mistake
 	first    int // Values of the first trainable tensor.
 
+	took   atomic.Int64 // Nanoseconds of the last Sum: it decides about garbage, and nothing else.
 	spare  buffers
 	alone  sync.RWMutex // Held for writing by a call that others leave no memory for.
 	memory memory
@@ -250,9 +251,11 @@ func (e *Engine) Sum(ctx context.Context, trainable []float32, n int, fetch Fetc
 	case e.size >= largeVector:
 		debug.FreeOSMemory() // What the last step left is gigabytes.
 		defer e.spare.drop()
-	case e.size >= collectedVector:
-		runtime.GC() // Hundreds of megabytes, which this step then takes again.
+	case time.Duration(e.took.Load()) >= longStep:
+		runtime.GC() // What the last step left, this one can take again.
 	}
+	start := time.Now()
+	defer func() { e.took.Store(int64(time.Since(start))) }()
 	sum := newSum(e.size, e.clip)
 	sum.wrong, sum.first, sum.examples = e.wrong, e.first, n
 	stats := Stats{Examples: n}

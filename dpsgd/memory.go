@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
@@ -93,10 +94,10 @@ func (m *memory) roomFor(size int, free, resident uint64) bool {
 // step count in memory.
 const largeVector = 1 << 24
 
-// collectedVector is the number of trainable parameters from which a step begins with a
-// garbage collection, some hundredths of a second: the sum of the step before is 8 MiB or
-// more, and its likes would pile up until the heap has grown by half.
-const collectedVector = 1 << 20
+// longStep is how long a step takes that begins with a garbage collection, some hundredths
+// of a second: the sum of the step before and its likes would pile up until the heap has
+// grown by half.
+const longStep = 2 * time.Second
 
 // workers returns how many calls at the same time keep a margin of memory, of
 // those that are asked for: of a large model a call at its smallest takes gigabytes,

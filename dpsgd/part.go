@@ -180,10 +180,18 @@ func finalize(list []*tensors.Tensor) {
 }
 
 func finite(values []float32) bool {
-	for _, v := range values {
-		if v-v != 0 { // NaN and ±Inf.
-			return false
-		}
+	// v-v is 0, or NaN for NaN and ±Inf. Four sums side by side: one value after the other
+	// took a hundredth of a step of 24 million parameters.
+	var a, b, c, d float32
+	for ; len(values) >= 4; values = values[4:] {
+		v := values[:4]
+		a += v[0] - v[0]
+		b += v[1] - v[1]
+		c += v[2] - v[2]
+		d += v[3] - v[3]
 	}
-	return true
+	for _, v := range values {
+		a += v - v
+	}
+	return a+b+c+d == 0
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -168,8 +169,12 @@ func tune(ctx context.Context, backend compute.Backend, o TuneOptions) (*Engine,
 		return e, c, nil
 	}
 	t := tuner{o: o, backend: backend, choice: &Choice{}}
-	defer devices.TrimMemory() // What the trials took, once the other engine is closed.
-	defer t.close()
+	defer func() { // What the trials took goes back, on the thread that frees it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		t.close()
+		devices.TrimMemory()
+	}()
 	if err := t.try(ctx, free); err != nil {
 		return nil, nil, err
 	}

@@ -68,11 +68,15 @@ func (k kernels) close() {
 	}
 }
 
-// inBasis returns the weights in some places in the basis, the same for every program.
+// inBasis returns the weights in some places in the basis, the same for every program. The
+// first call makes them.
 func (b *Base) inBasis(which []int) ([]*tensors.Tensor, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.kernels != nil || len(which) == 0 {
+	switch {
+	case len(which) == 0: // Of this program, whatever others ask for.
+		return nil, nil
+	case b.kernels != nil:
 		return b.kernels, nil
 	}
 	k, err := newKernels(b.backend, which)
@@ -103,11 +107,7 @@ func (p *Program) giveKernels(o ProgramOptions) (names []string, err error) {
 	if p.kernels, err = newKernels(p.backend, own); err != nil {
 		return nil, err
 	}
-	if len(base) > 0 {
-		if p.given, err = p.base.inBasis(base); err != nil {
-			return nil, err
-		}
-	}
+	p.given = base
 	for _, i := range own {
 		names = append(names, o.Trainable[i])
 	}

@@ -3,6 +3,7 @@ package nn
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -19,10 +20,10 @@ type Program struct {
 	backend compute.Backend
 	exec    *graph.Exec
 	base    *Base
-	shapes  [][]int           // Of the trainable parameters.
-	size    int               // Length of the trainable vector.
-	kernels kernels           // Of the vector, that Vector brings into Winograd's basis.
-	given   []*tensors.Tensor // The base's, in the basis.
+	shapes  [][]int // Of the trainable parameters.
+	size    int     // Length of the trainable vector.
+	kernels kernels // Of the vector, that Vector brings into Winograd's basis.
+	given   []int   // Of the base, that calls get in the basis.
 	once    sync.Once
 
 	trim  func()
@@ -178,24 +179,45 @@ func (p *Program) Run(vector *Vector, inputs ...*tensors.Tensor) ([]*tensors.Ten
 	if len(vector.kernels) != len(p.kernels.which) {
 		return nil, errors.New("trainable vector was made by another program")
 	}
-	var args []any
-	for _, list := range [][]*tensors.Tensor{vector.parts, p.base.device, vector.kernels, p.given, inputs} {
-		for _, t := range list {
-			args = append(args, t)
-		}
-	}
 	if p.trim != nil {
 		p.first.Do(func() {
-			sizes := make([]shapes.Shape, len(args))
-			for i, a := range args {
-				sizes[i] = a.(*tensors.Tensor).Shape()
-			}
-			if _, err := p.exec.Compile(sizes...); err == nil { // If not, the call says why.
+			// Of what the compiler frees, mimalloc gives back the thread's own alone.
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			if _, err := p.exec.Compile(p.sizes(vector, inputs)...); err == nil { // If not, the call says why.
 				p.trim()
 			}
 		})
 	}
+	given, err := p.base.inBasis(p.given) // After compiling, which takes the most memory of all.
+	if err != nil {
+		return nil, err
+	}
+	var args []any
+	for _, list := range [][]*tensors.Tensor{vector.parts, p.base.device, vector.kernels, given, inputs} {
+		for _, t := range list {
+			args = append(args, t)
+		}
+	}
 	return p.exec.Exec(args...)
+}
+
+// sizes returns the shapes of a call's arguments.
+func (p *Program) sizes(vector *Vector, inputs []*tensors.Tensor) []shapes.Shape {
+	var sizes []shapes.Shape
+	of := func(list []*tensors.Tensor) {
+		for _, t := range list {
+			sizes = append(sizes, t.Shape())
+		}
+	}
+	of(vector.parts)
+	of(p.base.device)
+	of(vector.kernels)
+	for _, at := range p.given {
+		sizes = append(sizes, tiles4.kernelShape(p.base.device[at].Shape()))
+	}
+	of(inputs)
+	return sizes
 }
 
 // Close frees the compiled graphs, and the frozen weights unless another program

@@ -1,6 +1,7 @@
 package nn
 
 import (
+	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph code reads as formulas
 )
 
@@ -143,6 +144,11 @@ func (t basis) kernel(w *Node) *Node {
 	w = span{1, 1, 1, 3, 3 * d[2] * d[3]}.along(w, t.g, 1)
 	w = span{t.side, 1, 1, 3, d[2] * d[3]}.along(w, t.g, 1)
 	return Reshape(w, t.side, t.side, d[2], d[3])
+}
+
+// kernelShape returns the shape of kernel.
+func (t basis) kernelShape(w shapes.Shape) shapes.Shape {
+	return shapes.Make(w.DType, t.side, t.side, w.Dimensions[2], w.Dimensions[3])
 }
 
 // kernelGradient returns Gᵀ p G of products p [side, side, dims...], laid out as

@@ -56,9 +56,11 @@ for k in 1 4; do
 		ours latent "$set" 256 "$k"
 		peers latent "$set" 256 "$k" $((k == 1 ? 64 : 16))
 	done
-	for set in lora loda; do
+	for set in lora loda; do # JAX's script has no adapters.
 		ours pixel "$set" 64 "$k"
+		JAX= peers pixel "$set" 64 "$k" 16
 		ours latent "$set" 256 "$k"
+		JAX= peers latent "$set" 256 "$k" $((k == 1 ? 64 : 16))
 	done
 	peers pixel none 64 "$k" 16
 	peers latent none 256 "$k" $((k == 1 ? 64 : 16))

@@ -5,6 +5,7 @@ import argparse
 import json
 import math
 import pathlib
+import re
 import resource
 import statistics
 import time
@@ -37,15 +38,48 @@ class Denoiser(torch.nn.Module):
         return self.unet(x, t, class_labels=y).sample
 
 
+class Adapted(torch.nn.Module):
+    """A frozen layer with a branch of rank 4 beside it: up(down(x)), at first zero."""
+
+    def __init__(self, layer, rank=4):
+        super().__init__()
+        self.layer = layer
+        if isinstance(layer, torch.nn.Conv2d):
+            self.down = torch.nn.Conv2d(layer.in_channels, rank, layer.kernel_size, layer.stride, layer.padding, bias=False)
+            self.up = torch.nn.Conv2d(rank, layer.out_channels, 1, bias=False)
+        else:
+            self.down = torch.nn.Linear(layer.in_features, rank, bias=False)
+            self.up = torch.nn.Linear(rank, layer.out_features, bias=False)
+        torch.nn.init.zeros_(self.up.weight)
+
+    def forward(self, x):
+        return self.layer(x) + self.up(self.down(x))
+
+
+TARGETS = {"lora": r"\.(to_q|to_k|to_v|to_out\.0)$", "loda": r"\.resnets\.\d+\.conv[12]$"}
+
+
+def adapt(model, which):
+    """Puts an adapter beside the layers that a trainable set names."""
+    if which not in TARGETS:
+        return
+    for name in [n for n, _ in model.named_modules() if re.search(TARGETS[which], n)]:
+        parent, last = name.rsplit(".", 1)
+        parent = model.get_submodule(parent)
+        setattr(parent, last, Adapted(getattr(parent, last)))
+
+
 def trains(name, which):
     """Tells whether a parameter belongs to a trainable set."""
+    if which in TARGETS:
+        return name.endswith((".down.weight", ".up.weight"))
     return which != "attention" or ".attentions." in name or name.startswith(("class_embedder", "unet.class_embedding"))
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--workload", choices=["pixel", "latent"], required=True)
-    p.add_argument("--trainable", choices=["full", "attention", "none"], required=True, help="none: the ordinary step of all parameters")
+    p.add_argument("--trainable", choices=["full", "attention", "lora", "loda", "none"], required=True, help="none: the ordinary step of all parameters")
     p.add_argument("--batch", type=int, required=True)
     p.add_argument("--multiplicity", type=int, default=1)
     p.add_argument("--physical-batch", type=int, default=0, help="examples per call; 0 is all")
@@ -56,6 +90,7 @@ def main():
     torch.set_num_threads(o.threads)
     torch.manual_seed(1)
     model = Denoiser(o.workload)
+    adapt(model, o.trainable)
     params = {n: q for n, q in model.named_parameters() if trains(n, o.trainable)}
     frozen = {n: q.detach() for n, q in model.named_parameters() if n not in params}
     for n, q in model.named_parameters():
