@@ -292,7 +292,7 @@ func (w *Workload) engineOptions(o StepOptions) dpsgd.EngineOptions {
 	return dpsgd.EngineOptions{
 		Method: o.Engine, ClippingNorm: clippingNorm, NN: nn.Options{Lowering: o.Lowering, Compute: o.Compute, Recompute: o.Recompute, Adapter: w.adapter},
 		Weights: w.weights, Trainable: w.Trainable, Loss: w.loss, PhysicalBatchSize: o.PhysicalBatch, Workers: o.Workers,
-		Base: nn.BaseOptions{Precision: o.BasePrecision, Release: w.published()},
+		Base: nn.BaseOptions{Precision: o.BasePrecision, Release: true}, // As a run does (finetune.releaseFrom).
 	}
 }
 

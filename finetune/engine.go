@@ -48,7 +48,7 @@ func newTrainer(ctx context.Context, backend compute.Backend, c *Config, plan *P
 		Vector: tr.initial, Public: tr.draws.random(t), Draws: c.Training.Multiplicity,
 		ExpectedBatchSize: m.ExpectedBatchSize, Examples: m.ExpectedBatchSize * float64(m.Steps), Cache: o.TuneCache,
 	}
-	if tune.Engine.Base.Release {
+	if frozenValues(weights, t.trainable) >= returnFrom {
 		devices.ReturnMemory()
 	}
 	if o.canaries != nil {
