@@ -54,7 +54,7 @@ for k in 1 4; do
 		ours pixel "$set" 64 "$k"
 		peers pixel "$set" 64 "$k" 16
 		ours latent "$set" 256 "$k"
-		peers latent "$set" 256 "$k" $((k == 1 ? 64 : 16))
+		peers latent "$set" 256 "$k" $([[ $k == 1 && $set == attention ]] && echo 32 || echo 16)
 	done
 	for set in lora loda; do # JAX's script has no adapters.
 		ours pixel "$set" 64 "$k"
