@@ -54,9 +54,9 @@ for k in 1 4; do
 		ours pixel "$set" 64 "$k"
 		case $set$k in # The examples a call that were fastest for PyTorch (docs/engine.md).
 		full1) sizes=(8 16) ;;
-		full4) sizes=(16 8) ;;
+		full4) sizes=(8 8) ;;
 		attention1) sizes=(16 32) ;;
-		attention4) sizes=(16 16) ;;
+		attention4) sizes=(8 16) ;;
 		esac
 		peers pixel "$set" 64 "$k" "${sizes[0]}"
 		ours latent "$set" 256 "$k"
