@@ -81,3 +81,30 @@ func TestRunWithHalfBase(t *testing.T) {
 		t.Error("nothing was rounded")
 	}
 }
+
+// TestRunReleasesHostCopies: a run that parts from the host's copy of its frozen weights for its time
+// releases the weights of one that keeps it, adapters and all weights as well.
+func TestRunReleasesHostCopies(t *testing.T) {
+	b := backendtest.Open(t, "go")
+	data := tinyData(t, 40)
+	for _, method := range []Method{LoDA, Full} {
+		run := func(from int) *nn.Weights {
+			o := options(filepath.Join(t.TempDir(), "run"))
+			o.InsecureSeed, o.releaseFrom = 7, from
+			if _, err := Run(context.Background(), b, tinyConfig(method, data), tinyBase(t, b), o); err != nil {
+				t.Fatal(method, err)
+			}
+			m, err := checkpoint.Load(filepath.Join(o.Dir, ReleaseDir, "model"))
+			if err != nil {
+				t.Fatal(method, err)
+			}
+			return m.Weights
+		}
+		got, want := run(1), run(0)
+		for _, w := range want.All() {
+			if !slices.Equal(got.Get(w.Name).Data, w.Data) {
+				t.Errorf("%s: %s differs from that of a run that kept its host copy", method, w.Name)
+			}
+		}
+	}
+}
